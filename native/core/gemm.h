@@ -1,0 +1,33 @@
+// Packed matrix product for the frozen weights: float32 arithmetic over weights stored as f32, f16, bf16 or q8_0.
+// The micro-kernel is chosen at run time (AVX-512, AVX2+FMA, NEON, portable).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ggml.h"
+
+namespace vg {
+
+struct GemmWeights {
+    const void * data = nullptr;
+    ggml_type    type = GGML_TYPE_F32;
+    size_t       row_bytes = 0;  // distance of two rows
+    int64_t      rows = 0;       // R
+    int64_t      cols = 0;       // C, contiguous
+};
+
+// transposed = false:  Y[M, R] = X[M, C] · Wᵀ      (a linear layer's forward)
+// transposed = true:   Y[M, C] = X[M, R] · W       (its input gradient)
+// X and Y are row-major float32 with row strides ldx, ldy (in floats). accumulate: Y += instead of Y =.
+// Called by every one of nth threads with its own ith; threads share nothing and split the columns of Y, so the result
+// does not depend on nth. scratch: gemm_scratch_bytes() bytes of this thread's own, 64-byte aligned.
+void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
+          bool accumulate, int ith, int nth, void * scratch);
+
+size_t gemm_scratch_bytes(int64_t m, const GemmWeights & weights, bool transposed);
+
+// Name of the kernel in use: "avx512", "avx2", "neon", "portable".
+const char * gemm_kernel();
+
+}  // namespace vg

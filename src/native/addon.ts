@@ -1,0 +1,216 @@
+/**
+ * The surface of the N-API addon: the only file that types what crosses between TypeScript and C++.
+ *
+ * Letters as in the whole project: B prompts in a call, G completions of one prompt, N = B·G completions,
+ * L the longest completion, V vocabulary, r LoRA rank. Arrays are dense and row-major; the shape stands beside
+ * each field. Completion n belongs to prompt floor(n / G). Every failure is an Error with `code` and `hint`.
+ */
+
+/** Error codes the addon uses; `src/errors.ts` maps them to exit codes. */
+export type NativeErrorCode =
+  | 'E_ARGUMENT' // a wrong argument: a defect of the caller
+  | 'E_AUDIO' // not audio, truncated, empty, or a format that is not supported
+  | 'E_MODEL' // a model file that cannot be read or is not what was expected
+  | 'E_LIMIT' // a request beyond the model's context or the available memory
+  | 'E_NUMERIC' // NaN or infinity where a finite number belongs; names tensor and layer
+  | 'E_CLOSED' // a call on a closed handle
+  | 'E_ABORTED' // the AbortSignal fired
+  | 'E_INTERNAL';
+
+export interface NativeError extends Error {
+  code: NativeErrorCode;
+  /** What to do next; empty when there is nothing to add. */
+  hint: string;
+}
+
+/** Audio as stored in its file: interleaved samples at the file's own rate, in [-1, 1]. */
+export interface DecodedAudio {
+  samples: Float32Array; // [frames × channels], interleaved
+  sampleRate: number; // Hz
+  channels: number;
+  format: 'wav' | 'mp3' | 'flac' | 'vorbis';
+}
+
+export interface WhisperOptions {
+  language: string; // ISO code or 'auto'
+  threads: number;
+  translate?: boolean;
+}
+
+export interface WhisperSegment {
+  start: number; // s
+  end: number; // s
+  text: string;
+  avgLogProb: number;
+  noSpeechProb: number;
+}
+
+export interface WhisperResult {
+  text: string;
+  language: string;
+  segments: WhisperSegment[];
+}
+
+export interface NativeWhisper {
+  readonly info: { multilingual: boolean; vocab: number; audioContext: number; textContext: number; mels: number; type: string };
+  /** @param samples 16 kHz mono in [-1, 1]; read in place, not copied. */
+  transcribe(samples: Float32Array, options: WhisperOptions, signal?: AbortSignal): Promise<WhisperResult>;
+  close(): void;
+  [Symbol.dispose](): void;
+}
+
+/** Storage type of the frozen base weights; arithmetic is float32 in each. 'auto': 16 bits where the file loses nothing by it, else f32. */
+export type BaseType = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8_0';
+
+export interface PolicyInfo {
+  architecture: string; // 'gemma3'
+  name: string;
+  layers: number;
+  width: number; // D
+  vocab: number; // V
+  contextLength: number; // tokens
+  slidingWindow: number; // tokens, 0 without
+  parameters: number;
+  baseType: string;
+  chatTemplate: string | null; // Jinja source
+  bosToken: { id: number; text: string } | null;
+  eosToken: { id: number; text: string } | null;
+  /** Every token that ends a turn: eos, and <end_of_turn> where the vocabulary has it. */
+  stopTokens: number[];
+  addBos: boolean;
+}
+
+export interface AdapterOptions {
+  rank: number; // r
+  alpha: number;
+  /** PEFT names: q_proj k_proj v_proj o_proj gate_proj up_proj down_proj. */
+  targetModules: string[];
+  /** A is uniform in ±1/sqrt(in) from Philox(seed), B is zero, as PEFT does it. */
+  seed: number;
+}
+
+/** One LoRA matrix. All arrays are views over native memory: writing to them writes the adapter. */
+export interface AdapterTensor {
+  name: string; // PEFT's: 'model.layers.0.self_attn.q_proj.lora_A.weight'
+  shape: [number, number]; // lora_A [r, in], lora_B [out, r]
+  data: Float32Array;
+  gradient: Float32Array;
+  expAvg: Float32Array; // AdamW first moment
+  expAvgSq: Float32Array; // AdamW second moment
+}
+
+export interface AdamWOptions {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number;
+  maxGradNorm: number; // 0 switches clipping off
+}
+
+export interface NativeAdapter {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly tensors: AdapterTensor[];
+  /** Count of AdamW updates so far (bias correction); settable for resume. */
+  updates: number;
+  zeroGradient(): void;
+  /** Clips the gradient by its global norm, applies AdamW (decoupled weight decay) and returns the norm before clipping. */
+  step(options: AdamWOptions): { gradNorm: number };
+  close(): void;
+  [Symbol.dispose](): void;
+}
+
+export interface RolloutRequest {
+  adapter: NativeAdapter | null; // null: the base model
+  promptTokens: Int32Array; // [sum of P], the prompts one after another
+  promptLengths: Int32Array; // [B]
+  numGenerations: number; // G
+  maxCompletionLength: number; // L
+  temperature: number; // 0: greedy
+  topK: number; // 0: all
+  topP: number; // 1: all
+  stopTokens: Int32Array;
+  stopStrings: string[];
+  /** Random numbers are Philox(seed; step, promptKeys[b], g, t): they do not depend on the layout of the batch. */
+  seed: number;
+  step: number;
+  promptKeys: Uint32Array; // [B]
+  /** Ignore stops and sample exactly L tokens (benchmarks). */
+  forceLength?: boolean;
+}
+
+export const FINISH_LENGTH = 0;
+export const FINISH_STOP_TOKEN = 1;
+export const FINISH_STOP_STRING = 2;
+
+export interface RolloutResult {
+  tokens: Int32Array; // [N, L], unused places 0
+  lengths: Int32Array; // [N], stop included
+  logProbs: Float32Array; // [N, L], log softmax(logits / temperature)[token]; temperature 0 counts as 1
+  finish: Uint8Array; // [N], FINISH_*
+  texts: string[]; // [N], without the stop
+  seconds: { prefill: number; decode: number };
+}
+
+/** [prompt | completion 1 | … | completion G] for each of B prompts. */
+export interface PackedRequest {
+  adapter: NativeAdapter | null;
+  promptTokens: Int32Array; // [sum of P]
+  promptLengths: Int32Array; // [B]
+  numGenerations: number; // G
+  tokens: Int32Array; // [N, L]
+  lengths: Int32Array; // [N], 0 leaves a completion out
+  maxCompletionLength: number; // L, the row length of `tokens`
+  temperature: number; // divides the logits
+}
+
+export interface LogProbResult {
+  logProbs: Float32Array; // [N, L]
+  entropies: Float32Array; // [N, L], of the full softmax at that position
+}
+
+export interface GradientRequest extends PackedRequest {
+  adapter: NativeAdapter;
+  advantages: Float32Array; // [N]
+  /** Weight of each token of a completion in the loss; 0 leaves it out. From `loss_type`, see pipeline/loss-weights. */
+  weights: Float32Array; // [N]
+  /** Log-probabilities at rollout; null: the policy has not changed since, the ratio is 1. */
+  oldLogProbs: Float32Array | null; // [N, L]
+  /** Log-probabilities with the adapter off; needed when beta > 0. */
+  refLogProbs: Float32Array | null; // [N, L]
+  epsilon: number;
+  epsilonHigh: number;
+  beta: number;
+}
+
+export interface GradientResult extends LogProbResult {
+  loss: number; // Σ weight · per-token loss
+  kl: number; // mean k3 over active tokens, 0 without beta
+  clipLow: number; // share of active tokens clipped at 1 − epsilon
+  clipHigh: number; // share clipped at 1 + epsilonHigh
+  ratioMean: number;
+  ratioMax: number;
+  seconds: { forward: number; head: number; backward: number };
+}
+
+export interface NativePolicy {
+  readonly info: PolicyInfo;
+  tokenize(text: string, options: { addBos: boolean; parseSpecial: boolean }): Int32Array;
+  detokenize(tokens: Int32Array, options: { special: boolean }): string;
+  createAdapter(options: AdapterOptions): NativeAdapter;
+  rollout(request: RolloutRequest, signal?: AbortSignal): Promise<RolloutResult>;
+  logProbs(request: PackedRequest, signal?: AbortSignal): Promise<LogProbResult>;
+  /** Adds d loss / d LoRA to the adapter's gradients. Splitting a batch over several calls gives the same sum. */
+  accumulateGradient(request: GradientRequest, signal?: AbortSignal): Promise<GradientResult>;
+  close(): void;
+  [Symbol.dispose](): void;
+}
+
+export interface Native {
+  version(): { addon: string; ggml: string; whisper: string; cpu: string };
+  /** Decodes wav, mp3, flac or Ogg Vorbis, recognised by content. */
+  decodeAudio(bytes: Uint8Array): Promise<DecodedAudio>;
+  openWhisper(path: string, options?: { threads?: number }): Promise<NativeWhisper>;
+  openPolicy(path: string, options: { type: BaseType; threads: number }): Promise<NativePolicy>;
+}
