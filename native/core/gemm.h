@@ -27,6 +27,13 @@ void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t
 
 size_t gemm_scratch_bytes(int64_t m, const GemmWeights & weights, bool transposed);
 
+// G[ra, rb] += X[t, ra]ᵀ · Z[t, rb], row-major with row strides ldg, ldx, ldz: the gradient of a LoRA matrix. ra is shared out
+// between the threads; the rest as for gemm().
+void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, float * g, int64_t ldg, int64_t t, int64_t ra,
+                int64_t rb, int ith, int nth, void * scratch);
+
+size_t gemm_outer_scratch_bytes();
+
 // Name of the kernel in use: "avx512", "avx2", "neon", "portable".
 const char * gemm_kernel();
 

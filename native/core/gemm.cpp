@@ -1,0 +1,119 @@
+#include "gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "gemm_isa.h"
+
+namespace vg {
+namespace {
+
+bool runs_avx2() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#else
+    return false;
+#endif
+}
+
+bool runs_avx512() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_cpu_init();
+    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+#else
+    return false;
+#endif
+}
+
+struct IsaList {
+    const GemmIsa * isas[4] = {};
+
+    IsaList() {
+        int n = 0;
+        if (runs_avx512() && gemm_isa_avx512()) {
+            isas[n++] = gemm_isa_avx512();
+        }
+        if (runs_avx2() && gemm_isa_avx2()) {
+            isas[n++] = gemm_isa_avx2();
+        }
+        isas[n++] = gemm_isa_base();
+    }
+};
+
+const GemmIsa * forced = nullptr;
+
+const GemmIsa & isa() { return forced ? *forced : *gemm_isas()[0]; }
+
+// The part of [0, n) that is thread ith's, in whole units.
+void share(int64_t n, int64_t unit, int ith, int nth, int64_t & begin, int64_t & end) {
+    const int64_t units = (n + unit - 1) / unit;
+    begin = std::min(n, units * ith / nth * unit);
+    end = std::min(n, units * (ith + 1) / nth * unit);
+}
+
+// Columns of Y are shared out in cache lines, which is also half a panel of the widest kernel and half a block of q8_0.
+constexpr int64_t UNIT = 16;
+
+}  // namespace
+
+const GemmIsa * const * gemm_isas() {
+    static const IsaList list;
+    return list.isas;
+}
+
+bool gemm_force_kernel(const char * name) {
+    forced = nullptr;
+    if (!name) {
+        return true;
+    }
+    for (const GemmIsa * const * i = gemm_isas(); *i; i++) {
+        if (std::strcmp((*i)->name, name) == 0) {
+            forced = *i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char * gemm_kernel() { return isa().name; }
+
+size_t gemm_scratch_bytes(int64_t, const GemmWeights &, bool) { return isa().scratch_bytes; }
+
+size_t gemm_outer_scratch_bytes() { return isa().scratch_bytes; }
+
+void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
+          bool accumulate, int ith, int nth, void * scratch) {
+    GemmTask task;
+    task.x = {reinterpret_cast<const char *>(x), static_cast<size_t>(ldx) * sizeof(float), GGML_TYPE_F32};
+    task.b = {static_cast<const char *>(weights.data), weights.row_bytes, weights.type};
+    task.b_by_k = transposed;
+    task.y = y;
+    task.ldy = ldy;
+    task.m0 = 0;
+    task.m1 = m;
+    task.k = transposed ? weights.rows : weights.cols;
+    task.accumulate = accumulate;
+    task.scratch = static_cast<float *>(scratch);
+    share(transposed ? weights.cols : weights.rows, UNIT, ith, nth, task.n0, task.n1);
+    isa().multiply(task);
+}
+
+void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, float * g, int64_t ldg, int64_t t, int64_t ra,
+                int64_t rb, int ith, int nth, void * scratch) {
+    GemmOuterTask task;
+    task.x = x;
+    task.ldx = ldx;
+    task.z = z;
+    task.ldz = ldz;
+    task.g = g;
+    task.ldg = ldg;
+    task.t = t;
+    task.rb = rb;
+    task.scratch = static_cast<float *>(scratch);
+    share(ra, UNIT, ith, nth, task.i0, task.i1);
+    isa().outer(task);
+}
+
+}  // namespace vg
