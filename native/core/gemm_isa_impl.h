@@ -25,10 +25,13 @@ namespace {
 constexpr int     L = VG_LANES;
 constexpr int     TR = VG_TILE_ROWS;
 constexpr int     PW = 2 * L;           // width of a panel
-constexpr int64_t KC = 640;             // longest block of k
+#ifndef VG_KC
+#define VG_KC 640
+#endif
+constexpr int64_t KC = VG_KC;             // longest block of k
 constexpr int64_t AS = KC + 16;         // row stride of packed a; not a power of two, so rows fall in different cache sets
 constexpr int64_t B_FLOATS = 128 * 1024;  // packed b kept in the second-level cache
-constexpr int64_t A_ROWS = 128;         // rows of a packed at once where b is streamed
+constexpr int64_t A_ROWS = 168;         // rows of a packed at once where b is streamed
 constexpr int64_t MIN_B_FLOATS = PW * KC;
 
 typedef float    vf __attribute__((vector_size(VG_LANES * 4)));
@@ -95,49 +98,61 @@ struct block_q8 {
     int8_t   q[32];
 };
 
-// dst[0..n) = columns c0.. of the row as f32. Reads nothing past the last column asked for. For q8_0, c0 is a multiple of 16.
-void read_row(const char * row, ggml_type type, int64_t c0, int64_t n, float * dst) {
+// Columns c..c+L of a stored row. For q8_0, c is a multiple of L.
+template <int TYPE>
+inline vf read_at(const char * row, int64_t c) {
+    if constexpr (TYPE == GGML_TYPE_F32) {
+        return load(reinterpret_cast<const float *>(row) + c);
+    } else if constexpr (TYPE == GGML_TYPE_F16) {
+        return from_f16(reinterpret_cast<const uint16_t *>(row) + c);
+    } else if constexpr (TYPE == GGML_TYPE_BF16) {
+        return from_bf16(reinterpret_cast<const uint16_t *>(row) + c);
+    } else {
+        const block_q8 * block = reinterpret_cast<const block_q8 *>(row) + c / 32;
+        return from_i8(block->q + c % 32, scalar_f16(&block->d));
+    }
+}
+
+// dst[0..n) = columns c.. of a row. Reads nothing past them. For q8_0, c and n are multiples of 16.
+template <int TYPE>
+inline void read_row_as(const char * row, int64_t c, int64_t n, float * dst) {
     int64_t i = 0;
-    if (type == GGML_TYPE_F32) {
-        const float * src = reinterpret_cast<const float *>(row) + c0;
-        for (; i + L <= n; i += L) {
-            store(dst + i, load(src + i));
-        }
-        for (; i < n; i++) {
-            dst[i] = src[i];
-        }
-        return;
-    }
-    if (type == GGML_TYPE_Q8_0) {
-        while (i < n) {
-            const int64_t    at = (c0 + i) % 32;
-            const int64_t    end = min64(n, i + 32 - at);
-            const block_q8 * block = reinterpret_cast<const block_q8 *>(row) + (c0 + i) / 32;
-            const float      d = scalar_f16(&block->d);
-            const int8_t *   q = block->q + at;
-            for (; i + L <= end; i += L, q += L) {
-                store(dst + i, from_i8(q, d));
-            }
-            for (; i < end; i++, q++) {
-                dst[i] = (float) *q * d;
-            }
-        }
-        return;
-    }
-    const uint16_t * src = reinterpret_cast<const uint16_t *>(row) + c0;
-    const bool       f16 = type == GGML_TYPE_F16;
     for (; i + L <= n; i += L) {
-        store(dst + i, f16 ? from_f16(src + i) : from_bf16(src + i));
+        store(dst + i, read_at<TYPE>(row, c + i));
     }
-    if (i < n) {
-        uint16_t rest[L] = {};
-        for (int64_t j = i; j < n; j++) {
-            rest[j - i] = src[j];
-        }
-        const vf v = f16 ? from_f16(rest) : from_bf16(rest);
-        for (int64_t j = i; j < n; j++) {
-            dst[j] = v[j - i];
-        }
+    if (i < n && TYPE != GGML_TYPE_Q8_0) {
+        constexpr int size = TYPE == GGML_TYPE_F32 ? 4 : 2;
+        char          rest[4 * L] = {};
+        memcpy(rest, row + (c + i) * size, (size_t) (n - i) * size);
+        const vf v = read_at<TYPE == GGML_TYPE_Q8_0 ? GGML_TYPE_F32 : TYPE>(rest, 0);
+        memcpy(dst + i, &v, (size_t) (n - i) * 4);
+    }
+}
+
+void read_row(const char * row, ggml_type type, int64_t c, int64_t n, float * dst) {
+    switch (type) {
+        case GGML_TYPE_F32: return read_row_as<GGML_TYPE_F32>(row, c, n, dst);
+        case GGML_TYPE_F16: return read_row_as<GGML_TYPE_F16>(row, c, n, dst);
+        case GGML_TYPE_BF16: return read_row_as<GGML_TYPE_BF16>(row, c, n, dst);
+        default: return read_row_as<GGML_TYPE_Q8_0>(row, c, n, dst);
+    }
+}
+
+// dst[r * PW + j] = column c + j of row r, a whole panel wide
+template <int TYPE>
+void read_panel_as(const char * row, size_t row_bytes, int64_t rows, int64_t c, float * dst) {
+    for (int64_t r = 0; r < rows; r++, row += row_bytes, dst += PW) {
+        store(dst, read_at<TYPE>(row, c));
+        store(dst + L, read_at<TYPE>(row, c + L));
+    }
+}
+
+void read_panel(const GemmRows & m, const char * row, int64_t rows, int64_t c, float * dst) {
+    switch (m.type) {
+        case GGML_TYPE_F32: return read_panel_as<GGML_TYPE_F32>(row, m.row_bytes, rows, c, dst);
+        case GGML_TYPE_F16: return read_panel_as<GGML_TYPE_F16>(row, m.row_bytes, rows, c, dst);
+        case GGML_TYPE_BF16: return read_panel_as<GGML_TYPE_BF16>(row, m.row_bytes, rows, c, dst);
+        default: return read_panel_as<GGML_TYPE_Q8_0>(row, m.row_bytes, rows, c, dst);
     }
 }
 
@@ -220,44 +235,40 @@ void transpose(const float * src, int64_t lds, int64_t rows, int64_t cols, float
 
 // ---- the register tile
 
-// Rows that the next tile will read, fetched while this one is computed.
+// What the next tile will read, fetched while this one is computed: one address for each step of k.
 struct Ahead {
-    const char * at;  // null: nothing
-    int64_t      row_bytes;
-    int64_t      step_bytes;  // stored bytes of 16 steps of k
+    const char * at;      // null: nothing
+    int64_t      step;    // to the address of the next step
+    int64_t      turn;    // added after every 16 steps
+    int64_t      second;  // distance of a second address
 };
 
 // tile[i][0..NV*L) = Σ_k a[i * AS + k] * b[k * ldb + ...]
 template <int AR, int NV>
 void tile_product(int64_t kc, const float * a, const float * b, int64_t ldb, float * tile, Ahead ahead) {
     vf acc[AR][NV] = {};
-    while (kc > 0) {
-        const int64_t steps = min64(kc, 16);
+    for (int64_t k = 0; k < kc; k++, a++, b += ldb) {
         if (ahead.at) {
-#pragma GCC unroll 16
-            for (int i = 0; i < AR; i++) {
-                __builtin_prefetch(ahead.at + i * ahead.row_bytes);
+            __builtin_prefetch(ahead.at, 0, 2);
+            __builtin_prefetch(ahead.at + ahead.second, 0, 2);
+            ahead.at += ahead.step;
+            if (k % 16 == 15) {
+                ahead.at += ahead.turn;
             }
-            ahead.at += ahead.step_bytes;
         }
-        for (int64_t s = 0; s < steps; s++) {
-            vf bv[NV];
+        vf bv[NV];
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; v++) {
+            bv[v] = load(b + v * L);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < AR; i++) {
+            const float av = a[i * AS];
 #pragma GCC unroll 4
             for (int v = 0; v < NV; v++) {
-                bv[v] = load(b + v * L);
+                acc[i][v] = bv[v] * av + acc[i][v];
             }
-#pragma GCC unroll 16
-            for (int i = 0; i < AR; i++) {
-                const float av = a[i * AS];
-#pragma GCC unroll 4
-                for (int v = 0; v < NV; v++) {
-                    acc[i][v] = bv[v] * av + acc[i][v];
-                }
-            }
-            a++;
-            b += ldb;
         }
-        kc -= steps;
     }
 #pragma GCC unroll 16
     for (int i = 0; i < AR; i++) {
@@ -380,6 +391,10 @@ inline int64_t panel_width(int64_t cols) { return cols <= L ? L : PW; }
 // One panel: dst[k * width + j]
 void pack_b(const Operand & b, int64_t j0, int64_t n, int64_t k0, int64_t kc, float * dst, float * spare) {
     const int64_t width = panel_width(n);
+    if (b.by_k && n == PW) {
+        read_panel(b.rows, row_at(b.rows, k0), kc, b.first + j0, dst);
+        return;
+    }
     if (b.by_k) {
         for (int64_t k = 0; k < kc; k++, dst += width) {
             read_row(row_at(b.rows, k0 + k), b.rows.type, b.first + j0, n, dst);
@@ -452,11 +467,12 @@ void run_b_resident(const Product & p) {
                 for (int64_t k0 = 0; k0 < gk; k0 += kb) {
                     const int64_t kc = min64(kb, gk - k0);
                     pack_a(p.a, i, n, g0 + k0, kc, a_buf);
-                    Ahead ahead = {nullptr, (int64_t) p.a.rows.row_bytes, stored_bytes(p.a.rows.type, 16)};
+                    const int64_t row_bytes = (int64_t) p.a.rows.row_bytes;
+                    Ahead         ahead = {nullptr, row_bytes, stored_bytes(p.a.rows.type, 16) - 16 * row_bytes, 0};
                     if (!p.a.by_k) {
                         const int64_t next = k0 + kb < gk ? i : i + n;
                         const int64_t next_k = k0 + kb < gk ? g0 + k0 + kb : g0;
-                        if (next + n <= p.rows) {
+                        if (next < p.rows) {
                             ahead.at = row_at(p.a.rows, next) + stored_bytes(p.a.rows.type, next_k);
                         }
                     }
@@ -498,10 +514,20 @@ void run_a_resident(const Product & p) {
                 } else {
                     pack_b(p.b, j, nc, k0, kc, b_buf, spare);
                 }
+                Ahead ahead = {nullptr, (int64_t) p.b.rows.row_bytes, 0, stored_bytes(p.b.rows.type, PW) - 1};
+                if (p.b.by_k) {
+                    const bool    last = j + PW >= p.cols;
+                    const int64_t next_j = last ? 0 : j + PW;
+                    const int64_t next_k = last ? k0 + kb : k0;
+                    if (next_k < p.k) {
+                        ahead.at = row_at(p.b.rows, next_k) + stored_bytes(p.b.rows.type, p.b.first + next_j);
+                    }
+                }
                 for (int64_t t = 0; t < count; t++) {
                     const int64_t i = tile_start(ni, count, t);
                     const int64_t n = tile_start(ni, count, t + 1) - i;
-                    tiles.product[n - 1][nc > L](kc, a_buf + i * AS, panel, ldb, tile, Ahead{nullptr, 0, 0});
+                    tiles.product[n - 1][nc > L](kc, a_buf + i * AS, panel, ldb, tile, ahead);
+                    ahead.at = nullptr;
                     put_tile(p, tile, i0 + i, n, j, nc, p.accumulate || k0 > 0);
                 }
             }
@@ -530,7 +556,7 @@ void multiply(const GemmTask & task) {
     if (!task.b_by_k) {
         b.data += task.n0 * (int64_t) b.row_bytes;
     }
-    const bool scalar_x = task.b_by_k || task.k <= 32 || m <= 4;
+    const bool scalar_x = task.b_by_k || task.k <= 32;
     if (scalar_x) {
         p.a = {x, false, 0};
         p.b = {b, task.b_by_k, task.n0};
@@ -544,7 +570,7 @@ void multiply(const GemmTask & task) {
         p.cols = m;
         p.turned = true;
     }
-    if (scalar_x && m <= A_ROWS) {
+    if (scalar_x && (task.b_by_k || m <= A_ROWS)) {
         run_a_resident(p);
     } else {
         run_b_resident(p);

@@ -1,0 +1,71 @@
+// The CPU backend: threads, graph memory that is reused between steps, and per-thread scratch for the packed product.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "ggml-alloc.h"
+#include "ggml-backend.h"
+#include "ggml.h"
+
+namespace vg {
+
+using AbortFlag = std::atomic<bool>;
+
+// A ggml context for tensor headers only; the data comes from a graph allocator or a backend buffer.
+struct ContextDeleter {
+    void operator()(ggml_context * ctx) const { ggml_free(ctx); }
+};
+using Context = std::unique_ptr<ggml_context, ContextDeleter>;
+Context make_context(size_t n_tensors, size_t n_graph_nodes = 0);
+
+struct BufferDeleter {
+    void operator()(ggml_backend_buffer_t buffer) const { ggml_backend_buffer_free(buffer); }
+};
+using Buffer = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
+
+class Engine {
+  public:
+    explicit Engine(int threads);
+    ~Engine();
+    Engine(const Engine &) = delete;
+
+    int            threads() const { return threads_; }
+    ggml_backend_t backend() const { return backend_; }
+
+    // Gives every tensor of ctx memory. Throws E_LIMIT when there is none.
+    Buffer allocate(ggml_context * ctx, const char * what) const;
+
+    // Two graph arenas: tensors that a graph marked as output stay valid until the next graph on the same arena.
+    enum Arena { FORWARD = 0, BACKWARD = 1 };
+    // Places the tensors; set inputs afterwards, then run(). Throws E_LIMIT when memory is short.
+    void place(ggml_cgraph * graph, Arena arena);
+    void run(ggml_cgraph * graph);
+
+    // f(thread, threads) on every thread of the pool, returning when all are done.
+    void parallel(const std::function<void(int, int)> & f);
+
+    void   reserve_scratch(size_t bytes);
+    void * scratch(int thread) const { return scratch_[size_t(thread)].get(); }
+
+    // Polled between graph nodes; run() and parallel() throw E_ABORTED once it is set.
+    void set_abort(const AbortFlag * flag) { abort_ = flag; }
+    void check_abort() const;
+
+  private:
+    struct Free {
+        void operator()(void * p) const;
+    };
+    int                                      threads_;
+    ggml_backend_t                           backend_ = nullptr;
+    ggml_threadpool *                        pool_ = nullptr;
+    ggml_gallocr_t                           arenas_[2] = {nullptr, nullptr};
+    std::vector<std::unique_ptr<void, Free>> scratch_;
+    size_t                                   scratch_bytes_ = 0;
+    const AbortFlag *                        abort_ = nullptr;
+};
+
+}  // namespace vg
