@@ -12,14 +12,14 @@ namespace vg {
 // Vocabulary rows at a time: the chunk's logits of a few hundred positions stay in the second-level cache's reach.
 static constexpr int64_t kChunk = 8192;
 
-Head::Head(const Gemma3 & model, Engine & engine) : model_(model), engine_(engine) {}
+Head::Head(const ggml_tensor * output, Engine & engine) : output_(output), engine_(engine) {}
 
 static GemmWeights vocabulary_rows(const ggml_tensor * w, int64_t begin, int64_t n) {
     return {static_cast<const char *>(w->data) + size_t(begin) * w->nb[1], w->type, w->nb[1], n, w->ne[0]};
 }
 
 void Head::logits(const float * hidden, int64_t rows, float * out) {
-    const ggml_tensor * w = model_.output();
+    const ggml_tensor * w = output_;
     const int64_t       D = w->ne[0], V = w->ne[1];
     const auto          all = vocabulary_rows(w, 0, V);
     engine_.reserve_scratch(gemm_scratch_bytes(rows, all, false));
@@ -28,7 +28,7 @@ void Head::logits(const float * hidden, int64_t rows, float * out) {
 
 Head::Sweep Head::sweep(const float * hidden, int64_t R, const std::vector<HeadTarget> & targets, double temperature,
                         bool expectation) {
-    const ggml_tensor * w = model_.output();
+    const ggml_tensor * w = output_;
     const int64_t       D = w->ne[0], V = w->ne[1];
     const float         inverse = float(1 / temperature);
     Sweep               out;
@@ -102,7 +102,7 @@ Head::Sweep Head::sweep(const float * hidden, int64_t R, const std::vector<HeadT
 
 std::vector<float> Head::backward(const Sweep & sweep, int64_t R, const std::vector<HeadTarget> & targets,
                                   const std::vector<double> & slopes, double temperature) const {
-    const ggml_tensor * w = model_.output();
+    const ggml_tensor * w = output_;
     const int64_t       D = w->ne[0];
     const auto *        traits = ggml_get_type_traits(w->type);
     std::vector<float>  dh(size_t(R * D), 0.0f), row(static_cast<size_t>(D));

@@ -4,14 +4,15 @@
 #include <cstdint>
 #include <vector>
 
-#include "gemma3.h"
+#include "engine.h"
 #include "packed_batch.h"
 
 namespace vg {
 
 class Head {
   public:
-    Head(const Gemma3 & model, Engine & engine);
+    // output [D, V] in ggml's order, of any type gemm() takes.
+    Head(const ggml_tensor * output, Engine & engine);
 
     // hidden [D, rows] -> logits [V, rows], not divided by a temperature.
     void logits(const float * hidden, int64_t rows, float * out);
@@ -30,8 +31,8 @@ class Head {
                                 const std::vector<double> & slopes, double temperature) const;
 
   private:
-    const Gemma3 & model_;
-    Engine &       engine_;
+    const ggml_tensor * output_;
+    Engine &            engine_;
 };
 
 }  // namespace vg

@@ -29,7 +29,7 @@ Policy::Policy(const std::string & path, const std::string & type, int threads) 
                         std::to_string(params().n_vocab) + " rows",
                     "the file is damaged; fetch or convert it again");
     }
-    head_ = std::make_unique<Head>(*model_, *engine_);
+    head_ = std::make_unique<Head>(model_->output(), *engine_);
     chat_template_ = file->get_string("tokenizer.chat_template", "");
 }
 
