@@ -7,9 +7,9 @@ import * as assert from 'uvu/assert';
 import type { GradientRequest, NativeAdapter, NativePolicy } from '../src/native/addon.js';
 import { loadNative } from '../src/native/load.js';
 import {
+  active,
   GOLDEN_MODEL,
   type GradientCase,
-  active,
   golden,
   goldenAdapter,
   maxRelative,
@@ -65,12 +65,20 @@ test('40.1 the file says what the model is', () =>
     assert.is(info.parameters, 7 * layer + meta.vocab * 64 + 64);
   }));
 
-for (const [set, temperature] of [['base', '1.0'], ['base', '0.7'], ['adapter', '1.0'], ['adapter', '0.7']] as const) {
+for (const [set, temperature] of [
+  ['base', '1.0'],
+  ['base', '0.7'],
+  ['adapter', '1.0'],
+  ['adapter', '0.7'],
+] as const) {
   test(`40.2 log-probabilities and entropies, ${set}, temperature ${temperature}`, () =>
     withPolicy(async (policy) => {
       const adapter = set === 'adapter' ? goldenAdapter(policy) : null;
       const result = await policy.logProbs(packedRequest(adapter, Number(temperature)));
-      for (const [field, name] of [['logProbs', 'log_probs'], ['entropies', 'entropies']] as const) {
+      for (const [field, name] of [
+        ['logProbs', 'log_probs'],
+        ['entropies', 'entropies'],
+      ] as const) {
         const got = active(result[field], meta.lengths, L);
         const reference = active(golden(`${set}.${name}.${temperature}`), meta.lengths, L);
         within(`${set} ${name}, temperature ${temperature}`, maxRelative(got, reference), BOUND);
@@ -102,7 +110,14 @@ for (const set of ['base', 'adapter']) {
         const logits = row(golden(`${set}.logits.${n}`), length - 1, meta.vocab);
         const shift = Math.max(...logits);
         const logSum = shift + Math.log(logits.reduce((sum, x) => sum + Math.exp(x - shift), 0));
-        within(`${set} distribution ${n}`, maxRelative(got, logits.map((x) => x - logSum)), BOUND);
+        within(
+          `${set} distribution ${n}`,
+          maxRelative(
+            got,
+            logits.map((x) => x - logSum),
+          ),
+          BOUND,
+        );
       }
     }));
 }
@@ -120,7 +135,11 @@ for (const c of meta.gradients) {
       within(`${c.name} share clipped high`, Math.abs(result.clipHigh - c.clip_high), 1e-6);
       const reference = golden(`adapter.log_probs.${c.temperature.toFixed(1)}`);
       const takesPart = meta.lengths.map((length, n) => ((golden(`weights.${c.name}`)[n] as number) > 0 ? length : 0));
-      within(`${c.name} log-probabilities`, maxRelative(active(result.logProbs, takesPart, L), active(reference, takesPart, L)), BOUND);
+      within(
+        `${c.name} log-probabilities`,
+        maxRelative(active(result.logProbs, takesPart, L), active(reference, takesPart, L)),
+        BOUND,
+      );
       let worst = { name: '', figure: 0 };
       for (const { name, gradient } of adapter.tensors) {
         const figure = maxRelative(gradient, golden(`gradient.${c.name}.${name}`));
@@ -146,7 +165,9 @@ test('40.5 a wrong alpha, a wrong clip bound and a wrong completion are seen', (
     const c = meta.gradients.find((g) => g.name === 'off_policy_dapo') as GradientCase;
     const adapter = goldenAdapter(policy);
     await policy.accumulateGradient({ ...gradientRequest(adapter, c), epsilonHigh: 0.5 });
-    const worst = Math.max(...adapter.tensors.map((t) => maxRelative(t.gradient, golden(`gradient.${c.name}.${t.name}`))));
+    const worst = Math.max(
+      ...adapter.tensors.map((t) => maxRelative(t.gradient, golden(`gradient.${c.name}.${t.name}`))),
+    );
     assert.ok(worst > 100 * BOUND, `clip bound: ${worst}`);
   }));
 
@@ -207,7 +228,7 @@ test('40.7 greedy tokens with the adapter', () =>
     const result = await policy.rollout(
       rolloutRequest(adapter, { numGenerations: 1, maxCompletionLength: 24, temperature: 0 }),
     );
-    meta.greedy.forEach(({ tokens }, b) => assert.equal(row(result.tokens, b, 24), tokens, `prompt ${b}`));
+    for (const [b, { tokens }] of meta.greedy.entries()) assert.equal(row(result.tokens, b, 24), tokens, `prompt ${b}`);
     // Log-probabilities of greedy tokens are those at temperature 1.
     const packed = await policy.logProbs({
       ...packedRequest(adapter, 1),

@@ -11,9 +11,9 @@ import {
 } from '../src/native/addon.js';
 import { loadNative } from '../src/native/load.js';
 import {
-  GOLDEN_MODEL,
   active,
   flatten,
+  GOLDEN_MODEL,
   golden,
   goldenAdapter,
   maxRelative,
@@ -36,7 +36,8 @@ async function withPolicy(use: (policy: NativePolicy) => Promise<void>, threads 
   }
 }
 
-const completion = (result: RolloutResult, n: number, length = L) => row(result.tokens, n, length).slice(0, result.lengths[n]);
+const completion = (result: RolloutResult, n: number, length = L) =>
+  row(result.tokens, n, length).slice(0, result.lengths[n]);
 
 /** log softmax(logits / temperature) [V] for the token after the first prompt, from the golden logits. */
 function firstPlace(temperature: number): number[] {
@@ -47,31 +48,51 @@ function firstPlace(temperature: number): number[] {
 }
 
 /** 20,000 first tokens after the first prompt. */
-async function draw(policy: NativePolicy, change: Partial<RolloutRequest>): Promise<{ tokens: number[]; logProbs: number[] }> {
+async function draw(
+  policy: NativePolicy,
+  change: Partial<RolloutRequest>,
+): Promise<{ tokens: number[]; logProbs: number[] }> {
   const adapter = goldenAdapter(policy);
   const tokens: number[] = [];
   const logProbs: number[] = [];
   for (let step = 0; step < 20; step++) {
     const request = { numGenerations: 1000, maxCompletionLength: 1, promptKeys: Uint32Array.of(5), step, ...change };
-    const result = await policy.rollout(rolloutRequest(adapter, { ...flatten([meta.prompts[0] as number[]]), ...request }));
+    const result = await policy.rollout(
+      rolloutRequest(adapter, { ...flatten([meta.prompts[0] as number[]]), ...request }),
+    );
     tokens.push(...result.tokens);
     logProbs.push(...result.logProbs);
   }
   return { tokens, logProbs };
 }
 
-for (const [temperature, topK, topP] of [[1, 0, 1], [0.7, 0, 1], [1, 5, 1], [1, 0, 0.6], [1.3, 12, 0.75]] as const) {
+for (const [temperature, topK, topP] of [
+  [1, 0, 1],
+  [0.7, 0, 1],
+  [1, 5, 1],
+  [1, 0, 0.6],
+  [1.3, 12, 0.75],
+] as const) {
   test(`45.1 drawn tokens follow the softmax: temperature ${temperature}, top-k ${topK}, top-p ${topP}`, () =>
     withPolicy(async (policy) => {
       const full = firstPlace(temperature);
       const probabilities = restricted(full, topK, topP);
       const { tokens, logProbs } = await draw(policy, { temperature, topK, topP });
       const deviate = chiSquareDeviate(tokens, probabilities);
-      console.log(`  ${tokens.length} draws, ${probabilities.filter((p) => p > 0).length} possible tokens, deviate ${deviate.toFixed(2)}`);
+      console.log(
+        `  ${tokens.length} draws, ${probabilities.filter((p) => p > 0).length} possible tokens, deviate ${deviate.toFixed(2)}`,
+      );
       // Both tails: draws that fit far too well would not be random.
       assert.ok(Math.abs(deviate) < 4, `chi-square deviate ${deviate}`);
       // Log-probabilities are those of the full distribution, before top-k and top-p.
-      within('log-probability of what was drawn', maxRelative(logProbs, tokens.map((v) => full[v] as number)), 1e-4);
+      within(
+        'log-probability of what was drawn',
+        maxRelative(
+          logProbs,
+          tokens.map((v) => full[v] as number),
+        ),
+        1e-4,
+      );
       const wrong = chiSquareDeviate(tokens, restricted(firstPlace(temperature * 1.1), 0, 1));
       assert.ok(wrong > 6, `a temperature that is 10% off would pass: ${wrong}`);
     }));
@@ -86,11 +107,20 @@ test('45.2 later tokens follow the softmax too, and completions are independent 
       rolloutRequest(adapter, { ...prompt, promptKeys: Uint32Array.of(1), numGenerations: G, maxCompletionLength: 6 }),
     );
     const { logProbs, entropies } = await policy.logProbs({
-      adapter, ...prompt, numGenerations: G, tokens: result.tokens, lengths: result.lengths, maxCompletionLength: 6, temperature: 1,
+      adapter,
+      ...prompt,
+      numGenerations: G,
+      tokens: result.tokens,
+      lengths: result.lengths,
+      maxCompletionLength: 6,
+      temperature: 1,
     });
     for (let t = 0; t < 6; t++) {
       // E[-log p] is the entropy at every place, whatever came before: the mean difference over G is near 0.
-      const difference = Array.from({ length: G }, (_, n) => -(logProbs[n * 6 + t] as number) - (entropies[n * 6 + t] as number));
+      const difference = Array.from(
+        { length: G },
+        (_, n) => -(logProbs[n * 6 + t] as number) - (entropies[n * 6 + t] as number),
+      );
       const mean = difference.reduce((a, b) => a + b, 0) / G;
       const deviation = Math.sqrt(difference.reduce((a, b) => a + (b - mean) ** 2, 0) / G);
       assert.ok(deviation > 0.1, `place ${t}: nothing varies`);
@@ -104,11 +134,20 @@ test('45.3 log-probabilities of the rollout are those of the packed pass', () =>
   withPolicy(async (policy) => {
     const adapter = goldenAdapter(policy);
     for (const temperature of [1, 0.7]) {
-      const rollout = await policy.rollout(rolloutRequest(adapter, { temperature, maxCompletionLength: 40, numGenerations: 5 }));
+      const rollout = await policy.rollout(
+        rolloutRequest(adapter, { temperature, maxCompletionLength: 40, numGenerations: 5 }),
+      );
       const packed = await policy.logProbs({
-        ...packedRequest(adapter, temperature), numGenerations: 5, tokens: rollout.tokens, lengths: rollout.lengths, maxCompletionLength: 40,
+        ...packedRequest(adapter, temperature),
+        numGenerations: 5,
+        tokens: rollout.tokens,
+        lengths: rollout.lengths,
+        maxCompletionLength: 40,
       });
-      const figure = maxRelative(active(rollout.logProbs, rollout.lengths, 40), active(packed.logProbs, rollout.lengths, 40));
+      const figure = maxRelative(
+        active(rollout.logProbs, rollout.lengths, 40),
+        active(packed.logProbs, rollout.lengths, 40),
+      );
       within(`decode against packed pass, temperature ${temperature}`, figure, 1e-4);
     }
   }));
@@ -138,7 +177,9 @@ test('45.4 a rollout does not depend on the layout of the batch', () =>
 test('45.5 seed, step, key and place in the group each change what is drawn', () =>
   withPolicy(async (policy) => {
     const adapter = goldenAdapter(policy);
-    const tokens = async (change: Partial<RolloutRequest>) => [...(await policy.rollout(rolloutRequest(adapter, change))).tokens];
+    const tokens = async (change: Partial<RolloutRequest>) => [
+      ...(await policy.rollout(rolloutRequest(adapter, change))).tokens,
+    ];
     const first = await tokens({});
     assert.equal(await tokens({}), first, 'the same request twice');
     assert.not.equal(await tokens({ seed: 12 }), first, 'seed');
@@ -162,7 +203,11 @@ test('45.6 one thread and two give the same bytes', async () => {
         adapter,
         advantages: Float32Array.from(golden('advantages')),
         weights: Float32Array.from(golden('weights.off_policy_bnpo')),
-        oldLogProbs: null, refLogProbs: null, epsilon: 0.2, epsilonHigh: 0.2, beta: 0,
+        oldLogProbs: null,
+        refLogProbs: null,
+        epsilon: 0.2,
+        epsilonHigh: 0.2,
+        beta: 0,
       });
       const gradients = adapter.tensors.map((t) => Float32Array.from(t.gradient));
       assert.ok(gradients.every((g) => g.some((x) => x !== 0)));
@@ -187,9 +232,24 @@ test('45.7 a stop token ends its completion and no other', () =>
       const expected = at < 0 ? all : all.slice(0, at + 1);
       assert.equal(completion(result, n), expected, `completion ${n}`);
       assert.is(result.finish[n], at < 0 ? FINISH_LENGTH : FINISH_STOP_TOKEN);
-      assert.is(result.texts[n], policy.detokenize(Int32Array.from(at < 0 ? all : all.slice(0, at)), { special: false }));
-      assert.ok(row(result.tokens, n, L).slice(expected.length).every((t) => t === 0), 'unused places are 0');
-      within('log-probabilities', maxRelative(row(result.logProbs, n, L).slice(0, expected.length), row(free.logProbs, n, L).slice(0, expected.length)), 1e-4);
+      assert.is(
+        result.texts[n],
+        policy.detokenize(Int32Array.from(at < 0 ? all : all.slice(0, at)), { special: false }),
+      );
+      assert.ok(
+        row(result.tokens, n, L)
+          .slice(expected.length)
+          .every((t) => t === 0),
+        'unused places are 0',
+      );
+      within(
+        'log-probabilities',
+        maxRelative(
+          row(result.logProbs, n, L).slice(0, expected.length),
+          row(free.logProbs, n, L).slice(0, expected.length),
+        ),
+        1e-4,
+      );
       if (at >= 0) stopped++;
     }
     assert.ok(stopped >= 1 && stopped < result.lengths.length, `${stopped} stopped`);
@@ -209,9 +269,12 @@ test('45.8 a stop string may cross tokens; the text ends before it', () =>
     for (let n = 0; n < free.lengths.length && !stop; n++) {
       const tokens = completion(free, n);
       for (let t = 3; t < L - 2 && !stop; t++) {
-        const [left, right] = [text(tokens.slice(0, t)), text(tokens.slice(0, t + 1)).slice(text(tokens.slice(0, t)).length)];
+        const [left, right] = [
+          text(tokens.slice(0, t)),
+          text(tokens.slice(0, t + 1)).slice(text(tokens.slice(0, t)).length),
+        ];
         const candidate = left.slice(-1) + right.slice(0, 1);
-        if (/^[a-z ?.!,]{2}$/.test(candidate) && (text(tokens).indexOf(candidate) === left.length - 1)) {
+        if (/^[a-z ?.!,]{2}$/.test(candidate) && text(tokens).indexOf(candidate) === left.length - 1) {
           stop = candidate;
           where = n;
         }

@@ -3,7 +3,18 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { GradientRequest, NativeAdapter, NativePolicy, PackedRequest } from '../src/native/addon.js';
 import { loadNative } from '../src/native/load.js';
-import { GOLDEN_MODEL, active, golden, goldenAdapter, maxAbsolute, maxRelative, meta, packedRequest, row, within } from './golden/golden.js';
+import {
+  active,
+  GOLDEN_MODEL,
+  golden,
+  goldenAdapter,
+  maxAbsolute,
+  maxRelative,
+  meta,
+  packedRequest,
+  row,
+  within,
+} from './golden/golden.js';
 
 const L = meta.max_completion_length;
 const G = meta.group;
@@ -45,8 +56,10 @@ function gradientRequest(adapter: NativeAdapter): GradientRequest {
 }
 
 const gradients = (adapter: NativeAdapter) => adapter.tensors.map((t) => Float32Array.from(t.gradient));
-const worst = (a: Float32Array[], b: Float32Array[]) => Math.max(...a.map((x, i) => maxRelative(x, b[i] as Float32Array)));
-const pick = (values: ArrayLike<number>, completions: number[]) => Float32Array.from(completions.flatMap((n) => row(values, n, L)));
+const worst = (a: Float32Array[], b: Float32Array[]) =>
+  Math.max(...a.map((x, i) => maxRelative(x, b[i] as Float32Array)));
+const pick = (values: ArrayLike<number>, completions: number[]) =>
+  Float32Array.from(completions.flatMap((n) => row(values, n, L)));
 
 test('46.1 completions packed behind one prompt are as exact as alone', () =>
   withPolicy(async (policy) => {
@@ -56,7 +69,10 @@ test('46.1 completions packed behind one prompt are as exact as alone', () =>
     for (let n = 0; n < meta.lengths.length; n++) {
       const alone = await policy.logProbs(part(whole, Math.floor(n / G), [n]));
       const length = meta.lengths[n] as number;
-      figure = Math.max(figure, maxRelative(row(packed.logProbs, n, L).slice(0, length), row(alone.logProbs, 0, L).slice(0, length)));
+      figure = Math.max(
+        figure,
+        maxRelative(row(packed.logProbs, n, L).slice(0, length), row(alone.logProbs, 0, L).slice(0, length)),
+      );
     }
     within('packed against alone', figure, 1e-5);
   }));
@@ -81,9 +97,18 @@ test('46.3 splitting a batch over calls gives the same gradient, loss and log-pr
     const { loss } = await policy.accumulateGradient(whole);
     const together = gradients(adapter);
     adapter.zeroGradient();
-    assert.ok(gradients(adapter).every((g) => g.every((x) => x === 0)), 'zeroGradient');
+    assert.ok(
+      gradients(adapter).every((g) => g.every((x) => x === 0)),
+      'zeroGradient',
+    );
     let sum = 0;
-    for (const [b, completions] of [[2, [6, 7, 8]], [0, [0, 2]], [1, [3]], [1, [5, 4]], [0, [1]]] as [number, number[]][]) {
+    for (const [b, completions] of [
+      [2, [6, 7, 8]],
+      [0, [0, 2]],
+      [1, [3]],
+      [1, [5, 4]],
+      [0, [1]],
+    ] as [number, number[]][]) {
       const result = await policy.accumulateGradient({
         ...whole,
         ...part(whole, b, completions),
@@ -105,10 +130,16 @@ test('46.4 weight 0 and advantage 0 take a completion out of the gradient', () =
     const onPolicy = { ...gradientRequest(adapter), oldLogProbs: null, refLogProbs: null, beta: 0 };
     const none = await policy.accumulateGradient({ ...onPolicy, weights: new Float32Array(9) });
     assert.is(none.loss, 0);
-    assert.ok(gradients(adapter).every((g) => g.every((x) => x === 0)), 'all weights 0');
+    assert.ok(
+      gradients(adapter).every((g) => g.every((x) => x === 0)),
+      'all weights 0',
+    );
     const zero = await policy.accumulateGradient({ ...onPolicy, advantages: new Float32Array(9) });
     assert.is(Math.abs(zero.loss), 0);
-    assert.ok(gradients(adapter).every((g) => g.every((x) => x === 0)), 'all advantages 0');
+    assert.ok(
+      gradients(adapter).every((g) => g.every((x) => x === 0)),
+      'all advantages 0',
+    );
     // Only completion 8 counts: the same as a batch of it alone.
     const weights = new Float32Array(9);
     weights[8] = 0.25;
@@ -116,7 +147,11 @@ test('46.4 weight 0 and advantage 0 take a completion out of the gradient', () =
     const among = gradients(adapter);
     adapter.zeroGradient();
     await policy.accumulateGradient({
-      ...onPolicy, ...part(onPolicy, 2, [8]), adapter, advantages: onPolicy.advantages.slice(8), weights: weights.slice(8),
+      ...onPolicy,
+      ...part(onPolicy, 2, [8]),
+      adapter,
+      advantages: onPolicy.advantages.slice(8),
+      weights: weights.slice(8),
     });
     within('one completion among nine against alone', worst(among, gradients(adapter)), 1e-5);
     assert.ok(among.every((g) => g.some((x) => x !== 0)));
@@ -146,7 +181,8 @@ test('46.5 the gradient is the slope of the loss', () =>
 
 test('46.6 a new adapter changes nothing; its A is uniform, seeded, and its arrays are the adapter', () =>
   withPolicy(async (policy) => {
-    const make = (seed: number) => policy.createAdapter({ rank: 4, alpha: 8, targetModules: meta.target_modules, seed });
+    const make = (seed: number) =>
+      policy.createAdapter({ rank: 4, alpha: 8, targetModules: meta.target_modules, seed });
     const adapter = make(1);
     const names = adapter.tensors.map((t) => t.name);
     assert.is(new Set(names).size, 7 * 7 * 2);
@@ -162,7 +198,10 @@ test('46.6 a new adapter changes nothing; its A is uniform, seeded, and its arra
         assert.ok(Math.abs(mean) < (4 * bound) / Math.sqrt(3 * data.length), `${name}: mean ${mean}`);
       } else {
         assert.is(shape[1], 4);
-        assert.ok(data.every((x) => x === 0), name);
+        assert.ok(
+          data.every((x) => x === 0),
+          name,
+        );
       }
     }
     const values = (a: NativeAdapter) => a.tensors.map((t) => Float32Array.from(t.data));
@@ -175,14 +214,21 @@ test('46.6 a new adapter changes nothing; its A is uniform, seeded, and its arra
     const b = adapter.tensors.find((t) => t.name === 'model.layers.0.mlp.up_proj.lora_B.weight');
     b?.data.fill(0.05);
     const moved = await policy.logProbs(packedRequest(adapter, 1));
-    assert.ok(maxAbsolute(active(moved.logProbs, lengths, L), active(base.logProbs, lengths, L)) > 1e-3, 'writing to data');
+    assert.ok(
+      maxAbsolute(active(moved.logProbs, lengths, L), active(base.logProbs, lengths, L)) > 1e-3,
+      'writing to data',
+    );
   }));
 
 test('46.7 AdamW without clipping, against an own computation', () =>
   withPolicy(async (policy) => {
     const adapter = goldenAdapter(policy);
     const options = { learningRate: 3e-3, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weightDecay: 0.2, maxGradNorm: 0 };
-    const state = adapter.tensors.map((t) => ({ w: Float64Array.from(t.data), m: new Float64Array(t.data.length), v: new Float64Array(t.data.length) }));
+    const state = adapter.tensors.map((t) => ({
+      w: Float64Array.from(t.data),
+      m: new Float64Array(t.data.length),
+      v: new Float64Array(t.data.length),
+    }));
     for (let step = 1; step <= 3; step++) {
       let square = 0;
       adapter.tensors.forEach((t, i) => {
@@ -203,9 +249,21 @@ test('46.7 AdamW without clipping, against an own computation', () =>
       within('gradient norm', Math.abs(gradNorm / Math.sqrt(square) - 1), 1e-5);
       assert.is(adapter.updates, step);
     }
-    within('weights', Math.max(...adapter.tensors.map((t, i) => maxRelative(t.data, (state[i] as (typeof state)[number]).w))), 1e-5);
-    within('first moments', Math.max(...adapter.tensors.map((t, i) => maxRelative(t.expAvg, (state[i] as (typeof state)[number]).m))), 1e-5);
-    within('second moments', Math.max(...adapter.tensors.map((t, i) => maxRelative(t.expAvgSq, (state[i] as (typeof state)[number]).v))), 1e-5);
+    within(
+      'weights',
+      Math.max(...adapter.tensors.map((t, i) => maxRelative(t.data, (state[i] as (typeof state)[number]).w))),
+      1e-5,
+    );
+    within(
+      'first moments',
+      Math.max(...adapter.tensors.map((t, i) => maxRelative(t.expAvg, (state[i] as (typeof state)[number]).m))),
+      1e-5,
+    );
+    within(
+      'second moments',
+      Math.max(...adapter.tensors.map((t, i) => maxRelative(t.expAvgSq, (state[i] as (typeof state)[number]).v))),
+      1e-5,
+    );
   }));
 
 test('46.8 an adapter on some modules only', () =>
@@ -230,7 +288,11 @@ test('46.8 an adapter on some modules only', () =>
     }
     const [a, b] = [gradientRequest(adapter), gradientRequest(full)];
     const [some, all] = [await policy.accumulateGradient(a), await policy.accumulateGradient(b)];
-    within('log-probabilities', maxRelative(active(some.logProbs, meta.lengths, L), active(all.logProbs, meta.lengths, L)), 1e-5);
+    within(
+      'log-probabilities',
+      maxRelative(active(some.logProbs, meta.lengths, L), active(all.logProbs, meta.lengths, L)),
+      1e-5,
+    );
     for (const { name, shape, gradient } of adapter.tensors) {
       const other = full.tensors.find((t) => t.name === name)?.gradient as Float32Array;
       const cut = name.includes('lora_A')
@@ -240,7 +302,11 @@ test('46.8 an adapter on some modules only', () =>
     }
   }));
 
-for (const [type, low, high] of [['f16', 1e-6, 5e-3], ['bf16', 1e-4, 5e-2], ['q8_0', 1e-4, 1e-1]] as const) {
+for (const [type, low, high] of [
+  ['f16', 1e-6, 5e-3],
+  ['bf16', 1e-4, 5e-2],
+  ['q8_0', 1e-4, 1e-1],
+] as const) {
   test(`46.9 base weights stored as ${type}`, async () => {
     const policy = await loadNative().openPolicy(GOLDEN_MODEL, { type, threads: 2 });
     try {
@@ -248,7 +314,10 @@ for (const [type, low, high] of [['f16', 1e-6, 5e-3], ['bf16', 1e-4, 5e-2], ['q8
       const adapter = goldenAdapter(policy);
       const request = gradientRequest(adapter);
       const result = await policy.accumulateGradient(request);
-      const figure = maxRelative(active(result.logProbs, meta.lengths, L), active(golden('adapter.log_probs.1.0'), meta.lengths, L));
+      const figure = maxRelative(
+        active(result.logProbs, meta.lengths, L),
+        active(golden('adapter.log_probs.1.0'), meta.lengths, L),
+      );
       within(`log-probabilities, ${type}`, figure, high);
       assert.ok(figure > low, `${type} is as exact as float32: is it used?`);
       assert.ok(gradients(adapter).every((g) => g.every(Number.isFinite)));

@@ -30,7 +30,9 @@ export function readSafetensors(path: string): Map<string, StoredTensor> {
     const Kind = kinds[dtype as keyof typeof kinds];
     if (!Kind) throw new Error(`${path}: ${name} has type ${dtype}; F32, F64 or I32 was expected`);
     // A copy: a typed array needs an aligned start, which the file does not give.
-    const bytes = Uint8Array.from(file.subarray(8 + headerLength + data_offsets[0], 8 + headerLength + data_offsets[1]));
+    const bytes = Uint8Array.from(
+      file.subarray(8 + headerLength + data_offsets[0], 8 + headerLength + data_offsets[1]),
+    );
     tensors.set(name, { shape, data: new Kind(bytes.buffer) });
   }
   return tensors;
@@ -72,7 +74,14 @@ export interface GoldenMeta {
     weight_decay: number;
     max_grad_norm: number;
     beta: number;
-    steps: { learning_rate: number; loss: number; grad_norm: number; kl: number; clip_low: number; clip_high: number }[];
+    steps: {
+      learning_rate: number;
+      loss: number;
+      grad_norm: number;
+      kl: number;
+      clip_low: number;
+      clip_high: number;
+    }[];
   };
   greedy: { tokens: number[]; lead: number }[];
 }
@@ -111,7 +120,8 @@ export function maxAbsolute(got: ArrayLike<number>, reference: ArrayLike<number>
 
 /** The places of [N, L] that belong to a completion, one after another. */
 export function active(values: ArrayLike<number>, lengths: ArrayLike<number>, rowLength: number): number[] {
-  if (values.length !== lengths.length * rowLength) throw new Error(`${values.length} places, not ${lengths.length} x ${rowLength}`);
+  if (values.length !== lengths.length * rowLength)
+    throw new Error(`${values.length} places, not ${lengths.length} x ${rowLength}`);
   const out: number[] = [];
   for (let n = 0; n < lengths.length; n++) {
     for (let t = 0; t < (lengths[n] as number); t++) out.push(values[n * rowLength + t] as number);

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { BaseType, NativeAdapter, NativePolicy } from '../../src/native/addon.js';
 import { loadNative } from '../../src/native/load.js';
-import { type StoredTensor, active, flatten, maxAbsolute, maxRelative, readSafetensors } from '../golden/golden.js';
+import { active, flatten, maxAbsolute, maxRelative, readSafetensors, type StoredTensor } from '../golden/golden.js';
 import { type ErrorCount, wordErrors } from './words.js';
 
 const PARTS = ['logprobs', 'gradients', 'greedy', 'wer', 'train'] as const;
@@ -32,13 +32,18 @@ const [dir] = positionals;
 const wanted = flags.only.split(',') as Part[];
 const unknown = wanted.filter((part) => !PARTS.includes(part));
 if (!dir || positionals.length > 1 || unknown.length > 0) {
-  console.error(`usage: npm run test:real -- DIR [--only ${PARTS.join(',')}] [--seeds 1,2,3] [--threads 2]${unknown.length ? `\nunknown: ${unknown.join(', ')}` : ''}`);
+  console.error(
+    `usage: npm run test:real -- DIR [--only ${PARTS.join(',')}] [--seeds 1,2,3] [--threads 2]${unknown.length ? `\nunknown: ${unknown.join(', ')}` : ''}`,
+  );
   process.exit(2);
 }
 const threads = Number(flags.threads);
 const inDir = (...names: string[]) => join(dir, ...names);
 const MODEL = inDir('gemma-3-270m-q4_k_m.gguf');
-const TYPES: { type: BaseType; bound: number }[] = [{ type: 'f32', bound: 1e-3 }, { type: 'auto', bound: 2e-2 }];
+const TYPES: { type: BaseType; bound: number }[] = [
+  { type: 'f32', bound: 1e-3 },
+  { type: 'auto', bound: 2e-2 },
+];
 
 interface Figure {
   what: string;
@@ -54,12 +59,15 @@ function record(what: string, value: string, bound: string, ok: boolean): void {
 }
 
 /** NaN misses. */
-const atMost = (what: string, value: number, bound: number) => record(what, value.toExponential(2), `<= ${bound.toExponential(0)}`, value <= bound);
+const atMost = (what: string, value: number, bound: number) =>
+  record(what, value.toExponential(2), `<= ${bound.toExponential(0)}`, value <= bound);
 
 function oracle<T>(part: 'logprobs' | 'gradients' | 'greedy'): { meta: T; tensors: Map<string, StoredTensor> } {
   if (!existsSync(inDir('oracle', `${part}.json`))) {
     console.log(`computing ${part} in float64 with PyTorch, once`);
-    execFileSync(inDir('venv', 'bin', 'python'), [join(root, 'test/real/oracle.py'), dir as string, part], { stdio: 'inherit' });
+    execFileSync(inDir('venv', 'bin', 'python'), [join(root, 'test/real/oracle.py'), dir as string, part], {
+      stdio: 'inherit',
+    });
   }
   return {
     meta: JSON.parse(readFileSync(inDir('oracle', `${part}.json`), 'utf8')) as T,
@@ -107,18 +115,27 @@ async function logprobs(): Promise<void> {
     await withPolicy(type, async (policy) => {
       const name = `${type}${type === 'auto' ? ` (${policy.info.baseType})` : ''}`;
       if (type === 'f32') {
-        const ids = (text: string, addBos: boolean) => [...policy.tokenize(text, { addBos, parseSpecial: false })].join();
+        const ids = (text: string, addBos: boolean) =>
+          [...policy.tokenize(text, { addBos, parseSpecial: false })].join();
         const rows = tensor(tensors, 'tokens');
         const wrong = [
           ...meta.texts.filter((text, b) => ids(text, true) !== (meta.prompts[b] as number[]).join()),
-          ...meta.completion_texts.filter((text, n) => ids(text, false) !== [...rows.slice(n * meta.length, n * meta.length + (meta.lengths[n] as number))].join()),
+          ...meta.completion_texts.filter(
+            (text, n) =>
+              ids(text, false) !==
+              [...rows.slice(n * meta.length, n * meta.length + (meta.lengths[n] as number))].join(),
+          ),
         ];
         record('tokens of 10 prompts and 20 completions', `${wrong.length} differ`, '0 differ', wrong.length === 0);
       }
       const result = await policy.logProbs(packed(null, meta, tensors));
       const pick = (values: ArrayLike<number>) => active(values, meta.lengths, meta.length);
       const reference = pick(tensor(tensors, 'log_probs'));
-      atMost(`log-probabilities, ${name}, ${meta.prompts.length} prompts, ${reference.length} tokens`, maxAbsolute(pick(result.logProbs), reference), bound);
+      atMost(
+        `log-probabilities, ${name}, ${meta.prompts.length} prompts, ${reference.length} tokens`,
+        maxAbsolute(pick(result.logProbs), reference),
+        bound,
+      );
       atMost(`entropies, ${name}`, maxAbsolute(pick(result.entropies), pick(tensor(tensors, 'entropies'))), bound);
     });
   }
@@ -142,7 +159,12 @@ interface GradientMeta extends Batch {
 async function gradients(): Promise<void> {
   const { meta, tensors } = oracle<GradientMeta>('gradients');
   await withPolicy('f32', async (policy) => {
-    const adapter = policy.createAdapter({ rank: meta.rank, alpha: meta.alpha, targetModules: meta.target_modules, seed: 0 });
+    const adapter = policy.createAdapter({
+      rank: meta.rank,
+      alpha: meta.alpha,
+      targetModules: meta.target_modules,
+      seed: 0,
+    });
     for (const t of adapter.tensors) t.data.set(tensor(tensors, `value.${t.name}`) as Float32Array);
     const result = await policy.accumulateGradient({
       ...packed(adapter, meta, tensors),
@@ -156,11 +178,22 @@ async function gradients(): Promise<void> {
       beta: meta.beta,
     });
     const pick = (values: ArrayLike<number>) => active(values, meta.lengths, meta.length);
-    atMost('log-probabilities with an adapter, f32', maxAbsolute(pick(result.logProbs), pick(tensor(tensors, 'log_probs'))), 1e-3);
+    atMost(
+      'log-probabilities with an adapter, f32',
+      maxAbsolute(pick(result.logProbs), pick(tensor(tensors, 'log_probs'))),
+      1e-3,
+    );
     atMost('loss', Math.abs(result.loss - meta.loss), 1e-4);
     atMost('kl', Math.abs(result.kl - meta.kl), 1e-4);
-    atMost('shares of clipped tokens', Math.abs(result.clipLow - meta.clip_low) + Math.abs(result.clipHigh - meta.clip_high), 1e-6);
-    const figures = adapter.tensors.map((t) => ({ name: t.name, figure: maxRelative(t.gradient, tensor(tensors, `gradient.${t.name}`)) }));
+    atMost(
+      'shares of clipped tokens',
+      Math.abs(result.clipLow - meta.clip_low) + Math.abs(result.clipHigh - meta.clip_high),
+      1e-6,
+    );
+    const figures = adapter.tensors.map((t) => ({
+      name: t.name,
+      figure: maxRelative(t.gradient, tensor(tensors, `gradient.${t.name}`)),
+    }));
     const worst = figures.reduce((a, b) => (b.figure > a.figure ? b : a));
     atMost(`gradient of ${figures.length} LoRA matrices, f32, worst ${worst.name}`, worst.figure, 1e-3);
   });
@@ -187,11 +220,19 @@ async function greedy(): Promise<void> {
       const wrong = meta.filter(({ tokens, text }, b) => {
         const ours = result.tokens.slice(b * 32, b * 32 + tokens.length);
         const equal = ours.join() === tokens.join() && policy.detokenize(ours, { special: false }) === text;
-        if (!equal) console.log(`  expected ${JSON.stringify(text)}\n  got      ${JSON.stringify(policy.detokenize(ours, { special: false }))}`);
+        if (!equal)
+          console.log(
+            `  expected ${JSON.stringify(text)}\n  got      ${JSON.stringify(policy.detokenize(ours, { special: false }))}`,
+          );
         return !equal;
       });
       const tokens = meta.reduce((sum, m) => sum + m.tokens.length, 0);
-      record(`greedy text, ${type}, ${meta.length} prompts, ${tokens} tokens`, `${wrong.length} differ`, '0 differ', wrong.length === 0);
+      record(
+        `greedy text, ${type}, ${meta.length} prompts, ${tokens} tokens`,
+        `${wrong.length} differ`,
+        '0 differ',
+        wrong.length === 0,
+      );
     });
   }
 }
@@ -202,8 +243,14 @@ function whisperCli(): string {
   if (existsSync(program)) return program;
   const source = join(root, 'node_modules/nodejs-whisper/cpp/whisper.cpp');
   console.log('building whisper-cli, once');
-  const off = ['WHISPER_BUILD_TESTS', 'WHISPER_BUILD_SERVER', 'WHISPER_SDL2', 'BUILD_SHARED_LIBS', 'GGML_OPENMP'].map((o) => `-D${o}=OFF`);
-  execFileSync('cmake', ['-S', source, '-B', inDir('whisper-cli'), '-DCMAKE_BUILD_TYPE=Release', '-DWHISPER_BUILD_EXAMPLES=ON', ...off], { stdio: 'inherit' });
+  const off = ['WHISPER_BUILD_TESTS', 'WHISPER_BUILD_SERVER', 'WHISPER_SDL2', 'BUILD_SHARED_LIBS', 'GGML_OPENMP'].map(
+    (o) => `-D${o}=OFF`,
+  );
+  execFileSync(
+    'cmake',
+    ['-S', source, '-B', inDir('whisper-cli'), '-DCMAKE_BUILD_TYPE=Release', '-DWHISPER_BUILD_EXAMPLES=ON', ...off],
+    { stdio: 'inherit' },
+  );
   execFileSync('cmake', ['--build', inDir('whisper-cli'), '-j', '2', '--target', 'whisper-cli'], { stdio: 'inherit' });
   return program;
 }
@@ -220,21 +267,46 @@ function voicegrpo(args: string[]): { stdout: string; status: number | null } {
 
 async function wer(): Promise<void> {
   const cli = whisperCli();
-  const clips = readFileSync(inDir('speech', 'transcripts.tsv'), 'utf8').trim().split('\n').map((line) => line.split('\t') as [string, string]);
+  const clips = readFileSync(inDir('speech', 'transcripts.tsv'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => line.split('\t') as [string, string]);
   for (const model of ['tiny.en', 'base']) {
     const file = inDir(`ggml-${model}.bin`);
-    const run = voicegrpo(['transcribe', '--json', '--model', file, '--language', 'en', '--threads', String(threads), ...clips.map(([name]) => inDir('speech', name))]);
+    const run = voicegrpo([
+      'transcribe',
+      '--json',
+      '--model',
+      file,
+      '--language',
+      'en',
+      '--threads',
+      String(threads),
+      ...clips.map(([name]) => inDir('speech', name)),
+    ]);
     const ours = JSON.parse(run.stdout) as { file: string; text: string; error?: unknown }[];
     const count = (texts: string[]): ErrorCount =>
-      texts.map((text, i) => wordErrors((clips[i] as [string, string])[1], text)).reduce((a, b) => ({ errors: a.errors + b.errors, words: a.words + b.words }));
-    const theirs = clips.map(([name]) => execFileSync(cli, ['-m', file, '-f', inDir('speech', name), '-l', 'en', '-t', String(threads), '-nt', '-np'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }));
+      texts
+        .map((text, i) => wordErrors((clips[i] as [string, string])[1], text))
+        .reduce((a, b) => ({ errors: a.errors + b.errors, words: a.words + b.words }));
+    const theirs = clips.map(([name]) =>
+      execFileSync(cli, ['-m', file, '-f', inDir('speech', name), '-l', 'en', '-t', String(threads), '-nt', '-np'], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      }),
+    );
     clips.forEach(([name], i) => {
       const [a, b] = [(ours[i]?.text ?? '').trim(), (theirs[i] as string).replace(/\s+/g, ' ').trim()];
       if (a !== b) console.log(`  ${name}\n    voicegrpo:   ${a}\n    whisper-cli: ${b}`);
     });
     const [a, b] = [count(clips.map((_, i) => ours[i]?.text ?? '')), count(theirs)];
     const show = ({ errors, words }: ErrorCount) => `${((100 * errors) / words).toFixed(2)} %`;
-    record(`word error rate, ${model}, ${clips.length} clips, ${a.words} words`, show(a), `whisper-cli: ${show(b)}`, run.status === 0 && a.errors === b.errors);
+    record(
+      `word error rate, ${model}, ${clips.length} clips, ${a.words} words`,
+      show(a),
+      `whisper-cli: ${show(b)}`,
+      run.status === 0 && a.errors === b.errors,
+    );
   }
 }
 
@@ -243,8 +315,24 @@ async function train(): Promise<void> {
     const output = inDir('runs', `small-seed-${seed}`);
     rmSync(output, { recursive: true, force: true });
     const { stdout, status } = voicegrpo([
-      'train', '--config', 'small', '--model', MODEL, '--whisper', inDir('ggml-base.bin'), '--data', join(root, 'assets/clips'),
-      '--seed', seed, '--max-steps', '60', '--threads', String(threads), '--output-dir', output, '--json',
+      'train',
+      '--config',
+      'small',
+      '--model',
+      MODEL,
+      '--whisper',
+      inDir('ggml-base.bin'),
+      '--data',
+      join(root, 'assets/clips'),
+      '--seed',
+      seed,
+      '--max-steps',
+      '60',
+      '--threads',
+      String(threads),
+      '--output-dir',
+      output,
+      '--json',
     ]);
     if (status !== 0) {
       record(`training, seed ${seed}`, `exit code ${status}`, 'exit code 0', false);
@@ -255,7 +343,12 @@ async function train(): Promise<void> {
       macro_f1: number;
       n: number;
     }
-    const result = JSON.parse(stdout) as { steps: number; seconds: { train: number }; before: Evaluation; after: Evaluation };
+    const result = JSON.parse(stdout) as {
+      steps: number;
+      seconds: { train: number };
+      before: Evaluation;
+      after: Evaluation;
+    };
     const { before, after } = result;
     const what = `held-out accuracy, seed ${seed}, ${result.steps} steps in ${result.seconds.train.toFixed(0)} s, ${after.n} clips, before ${before.accuracy.toFixed(3)}, macro-F1 ${after.macro_f1.toFixed(3)}`;
     record(what, after.accuracy.toFixed(3), '>= 0.85', after.accuracy >= 0.85 && result.steps <= 60);
@@ -273,7 +366,9 @@ for (const part of PARTS) {
   }
 }
 const width = Math.max(...table.map((f) => f.what.length));
-console.log(`\n${table.map((f) => `${f.ok ? 'ok  ' : 'MISS'}  ${f.what.padEnd(width)}  ${f.value}  (${f.bound})`).join('\n')}`);
+console.log(
+  `\n${table.map((f) => `${f.ok ? 'ok  ' : 'MISS'}  ${f.what.padEnd(width)}  ${f.value}  (${f.bound})`).join('\n')}`,
+);
 const misses = table.filter((f) => !f.ok).length;
 console.log(`\n${table.length - misses} passed, ${misses} failed`);
 process.exit(misses > 0 || table.length === 0 ? 1 : 0);

@@ -5,7 +5,12 @@ export interface ErrorCount {
   words: number;
 }
 
-const words = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{N}' ]+/gu, ' ').split(/\s+/).filter(Boolean);
+const words = (text: string) =>
+  text
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}' ]+/gu, ' ')
+    .split(/\s+/)
+    .filter(Boolean);
 
 /** Substitutions, insertions and deletions that turn `reference` into `hypothesis`, and the words of `reference`. */
 export function wordErrors(reference: string, hypothesis: string): ErrorCount {
