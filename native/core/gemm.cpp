@@ -55,6 +55,9 @@ void share(int64_t n, int64_t unit, int ith, int nth, int64_t & begin, int64_t &
 
 // Columns of Y are shared out in cache lines, which is also half a panel of the widest kernel and half a block of q8_0.
 constexpr int64_t UNIT = 16;
+// A narrow Y of many rows (LoRA) is shared out by rows, in panels of the widest kernel: as a value depends on neither, this
+// changes no result.
+constexpr int64_t ROW_UNIT = 32;
 
 }  // namespace
 
@@ -96,7 +99,14 @@ void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t
     task.k = transposed ? weights.rows : weights.cols;
     task.accumulate = accumulate;
     task.scratch = static_cast<float *>(scratch);
-    share(transposed ? weights.cols : weights.rows, UNIT, ith, nth, task.n0, task.n1);
+    const int64_t n = transposed ? weights.cols : weights.rows;
+    task.n0 = 0;
+    task.n1 = n;
+    if (n < 4 * UNIT * nth && m >= 2 * ROW_UNIT) {
+        share(m, ROW_UNIT, ith, nth, task.m0, task.m1);
+    } else {
+        share(n, UNIT, ith, nth, task.n0, task.n1);
+    }
     isa().multiply(task);
 }
 

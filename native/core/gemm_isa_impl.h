@@ -81,16 +81,25 @@ inline vf from_bf16(const uint16_t * p) {
     return (vf) (__builtin_convertvector(h, vu) << 16);
 }
 
-inline vf from_i8(const int8_t * p, float scale) {
+inline vf from_i8(const int8_t * p) {
+#if VG_LANES == 16 && defined(__AVX512F__)
+    return __builtin_convertvector((vi) _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i *>(p))), vf);
+#elif VG_LANES == 8 && defined(__AVX2__)
+    return __builtin_convertvector((vi) _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))), vf);
+#else
     vb b;
     memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(__builtin_convertvector(b, vi), vf) * scale;
+    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+#endif
 }
 
-inline float scalar_f16(const void * p) {
-    uint16_t half[L] = {};
-    memcpy(half, p, 2);
+inline float scalar_f16(uint16_t h) {
+#if defined(__F16C__)
+    return _cvtsh_ss(h);
+#else
+    const uint16_t half[L] = {h};
     return from_f16(half)[0];
+#endif
 }
 
 struct block_q8 {
@@ -109,7 +118,7 @@ inline vf read_at(const char * row, int64_t c) {
         return from_bf16(reinterpret_cast<const uint16_t *>(row) + c);
     } else {
         const block_q8 * block = reinterpret_cast<const block_q8 *>(row) + c / 32;
-        return from_i8(block->q + c % 32, scalar_f16(&block->d));
+        return from_i8(block->q + c % 32) * scalar_f16(block->d);
     }
 }
 
@@ -240,7 +249,7 @@ struct Ahead {
     const char * at;      // null: nothing
     int64_t      step;    // to the address of the next step
     int64_t      turn;    // added after every 16 steps
-    int64_t      second;  // distance of a second address
+    int64_t      second;  // distance of a second address, or 0
 };
 
 // tile[i][0..NV*L) = Σ_k a[i * AS + k] * b[k * ldb + ...]
@@ -250,7 +259,9 @@ void tile_product(int64_t kc, const float * a, const float * b, int64_t ldb, flo
     for (int64_t k = 0; k < kc; k++, a++, b += ldb) {
         if (ahead.at) {
             __builtin_prefetch(ahead.at, 0, 2);
-            __builtin_prefetch(ahead.at + ahead.second, 0, 2);
+            if (ahead.second) {
+                __builtin_prefetch(ahead.at + ahead.second, 0, 2);
+            }
             ahead.at += ahead.step;
             if (k % 16 == 15) {
                 ahead.at += ahead.turn;
