@@ -57,6 +57,7 @@ static void check_tokens(const int32_t * tokens, int64_t n, int n_vocab, const c
 }
 
 void Policy::check_prompts(const std::vector<int32_t> & tokens, const std::vector<int32_t> & lengths, int64_t longest) const {
+    if (lengths.empty()) throw Error("E_ARGUMENT", "there is no prompt");
     int64_t total = 0;
     for (const int32_t P : lengths) {
         if (P < 1) throw Error("E_ARGUMENT", "a prompt is empty");
