@@ -294,7 +294,7 @@ def main():
             "off_policy": case["old"] is not None, "loss": value.item(), **figures})
 
     # Ten updates on the same completions with the log-probabilities of the start as old ones.
-    schedule = dict(learning_rate=1e-3, warmup_ratio=0.1, steps=10)
+    schedule = dict(learning_rate=1e-4, warmup_ratio=0.1, steps=10)
     adamw = dict(beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.1, max_grad_norm=0.1)
     weights = tensors["weights.off_policy_dapo"].tolist()
     mask = token_mask(lengths, weights, LENGTH)
