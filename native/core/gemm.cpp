@@ -55,8 +55,8 @@ void share(int64_t n, int64_t unit, int ith, int nth, int64_t & begin, int64_t &
 
 // Columns of Y are shared out in cache lines, which is also half a panel of the widest kernel and half a block of q8_0.
 constexpr int64_t UNIT = 16;
-// A narrow Y of many rows (LoRA) is shared out by rows, in panels of the widest kernel: as a value depends on neither, this
-// changes no result.
+// A narrow Y of many rows (LoRA) is shared out by rows, in panels of the widest kernel: as a value depends on neither,
+// this changes no result.
 constexpr int64_t ROW_UNIT = 32;
 
 }  // namespace
@@ -110,8 +110,8 @@ void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t
     isa().multiply(task);
 }
 
-void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, float * g, int64_t ldg, int64_t t, int64_t ra,
-                int64_t rb, int ith, int nth, void * scratch) {
+void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, float * g, int64_t ldg, int64_t t,
+                int64_t ra, int64_t rb, int ith, int nth, void * scratch) {
     GemmOuterTask task;
     task.x = x;
     task.ldx = ldx;

@@ -11,10 +11,10 @@ namespace vg {
 
 struct GemmWeights {
     const void * data = nullptr;
-    ggml_type    type = GGML_TYPE_F32;
-    size_t       row_bytes = 0;  // distance of two rows
-    int64_t      rows = 0;       // R
-    int64_t      cols = 0;       // C, contiguous
+    ggml_type type = GGML_TYPE_F32;
+    size_t row_bytes = 0;  // distance of two rows
+    int64_t rows = 0;      // R
+    int64_t cols = 0;      // C, contiguous
 };
 
 // transposed = false:  Y[M, R] = X[M, C] · Wᵀ      (a linear layer's forward)
@@ -27,10 +27,10 @@ void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t
 
 size_t gemm_scratch_bytes(int64_t m, const GemmWeights & weights, bool transposed);
 
-// G[ra, rb] += X[t, ra]ᵀ · Z[t, rb], row-major with row strides ldg, ldx, ldz: the gradient of a LoRA matrix. ra is shared out
-// between the threads; the rest as for gemm().
-void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, float * g, int64_t ldg, int64_t t, int64_t ra,
-                int64_t rb, int ith, int nth, void * scratch);
+// G[ra, rb] += X[t, ra]ᵀ · Z[t, rb], row-major with row strides ldg, ldx, ldz: the gradient of a LoRA matrix. ra is
+// shared out between the threads; the rest as for gemm().
+void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, float * g, int64_t ldg, int64_t t,
+                int64_t ra, int64_t rb, int ith, int nth, void * scratch);
 
 size_t gemm_outer_scratch_bytes();
 

@@ -2,7 +2,7 @@
 
 #define VG_LANES 4
 #if defined(__ARM_NEON) && defined(__aarch64__)
-#define VG_TILE_ROWS 12
+#define VG_TILE_ROWS 10  // with 12, GCC spills accumulators
 #define VG_ISA_NAME "neon"
 #else
 #define VG_TILE_ROWS 6

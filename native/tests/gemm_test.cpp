@@ -18,7 +18,7 @@ namespace {
 
 struct Random {
     uint32_t state = 1;
-    float    next() {
+    float next() {
         state = state * 1664525u + 1013904223u;
         return static_cast<float>(state >> 8 & 0xffff) / 32768.0f - 1.0f;
     }
@@ -51,9 +51,9 @@ template <class F> void with_each_kernel(F body) {
 
 // A stored matrix and what it holds, read back by ggml. Its buffer ends where its last row ends.
 struct Matrix {
-    std::vector<char>   bytes;
+    std::vector<char> bytes;
     std::vector<double> values;
-    GemmWeights         weights;
+    GemmWeights weights;
 
     Matrix(ggml_type type, int64_t rows, int64_t cols, size_t gap, Random & random) {
         const size_t used = ggml_row_size(type, cols);
@@ -64,9 +64,9 @@ struct Matrix {
         bytes.resize(weights.row_bytes * static_cast<size_t>(rows) - gap);
         weights.data = bytes.data();
         for (int64_t r = 0; r < rows; r++) {
-            char *                   row = bytes.data() + weights.row_bytes * static_cast<size_t>(r);
+            char * row = bytes.data() + weights.row_bytes * static_cast<size_t>(r);
             const std::vector<float> exact = random.values(cols);
-            std::vector<float>       stored = exact;
+            std::vector<float> stored = exact;
             if (type == GGML_TYPE_F32) {
                 std::memcpy(row, exact.data(), used);
             } else {
@@ -95,14 +95,14 @@ std::string describe(const char * kernel, const GemmWeights & w, bool transposed
 
 // One product in all the ways that must agree: against double, for 1, 2, 3 threads, and each row by itself.
 void check_product(const char * kernel, const Matrix & matrix, bool transposed, int64_t m, Random & random) {
-    const GemmWeights &      w = matrix.weights;
-    const int64_t            k = transposed ? w.rows : w.cols;
-    const int64_t            n = transposed ? w.cols : w.rows;
-    const int64_t            ldx = k + 3, ldy = n + 5;
+    const GemmWeights & w = matrix.weights;
+    const int64_t k = transposed ? w.rows : w.cols;
+    const int64_t n = transposed ? w.cols : w.rows;
+    const int64_t ldx = k + 3, ldy = n + 5;
     const std::vector<float> x = random.values((m - 1) * ldx + k);
     const std::vector<float> before = random.values((m - 1) * ldy + n);
     for (bool accumulate : {false, true}) {
-        const std::string  what = describe(kernel, w, transposed, m, accumulate);
+        const std::string what = describe(kernel, w, transposed, m, accumulate);
         std::vector<float> y = before;
         multiply(w, transposed, x.data(), ldx, y, ldy, m, accumulate, 1);
         int outside = 0, wrong = 0;
@@ -115,7 +115,8 @@ void check_product(const char * kernel, const Matrix & matrix, bool transposed, 
                 }
                 double sum = accumulate ? before[at] : 0.0, size = std::fabs(sum);
                 for (int64_t s = 0; s < k; s++) {
-                    const double term = x[static_cast<size_t>(i * ldx + s)] * (transposed ? matrix.at(s, j) : matrix.at(j, s));
+                    const double term =
+                        x[static_cast<size_t>(i * ldx + s)] * (transposed ? matrix.at(s, j) : matrix.at(j, s));
                     sum += term;
                     size += std::fabs(term);
                 }
@@ -124,8 +125,9 @@ void check_product(const char * kernel, const Matrix & matrix, bool transposed, 
         }
         vg::test::checked();
         if (wrong || outside) {
-            vg::test::fail(__FILE__, __LINE__, what + ": " + std::to_string(wrong) + " values wrong, " +
-                                                   std::to_string(outside) + " overwritten between the rows");
+            vg::test::fail(__FILE__, __LINE__,
+                           what + ": " + std::to_string(wrong) + " values wrong, " + std::to_string(outside) +
+                               " overwritten between the rows");
         }
         for (int nth : {2, 3}) {
             std::vector<float> again = before;
@@ -134,8 +136,8 @@ void check_product(const char * kernel, const Matrix & matrix, bool transposed, 
                 vg::test::fail(__FILE__, __LINE__, what + ": differs with " + std::to_string(nth) + " threads");
             }
         }
-        for (int64_t i = 0; i < m; i += m > 20 ? 13 : 1) {
-            const auto         begin = before.begin() + i * ldy;
+        for (int64_t i = 0; i<m; i += m> 20 ? 13 : 1) {
+            const auto begin = before.begin() + i * ldy;
             std::vector<float> row(begin, begin + n);
             multiply(w, transposed, x.data() + i * ldx, k, row, n, 1, accumulate, 1);
             if (std::memcmp(row.data(), y.data() + i * ldy, row.size() * sizeof(float)) != 0) {
@@ -170,9 +172,7 @@ TEST(gemm_long_sums) {
     with_each_kernel([](const char * kernel) {
         Random random;
         for (ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0}) {
-            const struct {
-                int64_t rows, cols;
-            } shapes[] = {{70, 1024}, {33, 1312}, {1300, 96}, {643, 64}, {2048, 32}};
+            const struct { int64_t rows, cols; } shapes[] = {{70, 1024}, {33, 1312}, {1300, 96}, {643, 64}, {2048, 32}};
             for (const auto & shape : shapes) {
                 const Matrix matrix(type, shape.rows, shape.cols, 0, random);
                 for (bool transposed : {false, true}) {
@@ -187,7 +187,7 @@ TEST(gemm_long_sums) {
 
 TEST(gemm_q8_0_threads_part_a_block) {
     with_each_kernel([](const char * kernel) {
-        Random       random;
+        Random random;
         const Matrix matrix(GGML_TYPE_Q8_0, 40, 96, 0, random);
         for (int64_t m : {1, 4, 40}) {
             check_product(kernel, matrix, true, m, random);
@@ -218,7 +218,7 @@ TEST(gemm_reads_every_half) {
             std::vector<float> expected(bits.size()), y(bits.size());
             ggml_get_type_traits(type)->to_float(bits.data(), expected.data(), static_cast<int64_t>(bits.size()));
             const GemmWeights w = {bits.data(), type, 2, 65536, 1};
-            const float       one = 1.0f;
+            const float one = 1.0f;
             multiply(w, false, &one, 1, y, 65536, 1, false, 2);
             int wrong = 0;
             for (size_t i = 0; i < bits.size(); i++) {
@@ -226,8 +226,9 @@ TEST(gemm_reads_every_half) {
             }
             vg::test::checked();
             if (wrong) {
-                vg::test::fail(__FILE__, __LINE__, std::string(kernel) + " " + ggml_type_name(type) + ": " +
-                                                       std::to_string(wrong) + " of 65536 patterns wrong");
+                vg::test::fail(__FILE__, __LINE__,
+                               std::string(kernel) + " " + ggml_type_name(type) + ": " + std::to_string(wrong) +
+                                   " of 65536 patterns wrong");
             }
         }
     });
@@ -238,11 +239,11 @@ TEST(gemm_nan_and_infinity_stay_in_place) {
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
     with_each_kernel([&](const char *) {
         for (bool transposed : {false, true}) {
-            const int64_t      k = 37, n = 45, m = 19;
+            const int64_t k = 37, n = 45, m = 19;
             std::vector<float> w(static_cast<size_t>(k * n), 1.0f), x(static_cast<size_t>(m * k), 1.0f);
             std::vector<float> y(static_cast<size_t>(m * n));
-            const GemmWeights  weights = {w.data(), GGML_TYPE_F32, static_cast<size_t>(transposed ? n : k) * 4,
-                                          transposed ? k : n, transposed ? n : k};
+            const GemmWeights weights = {w.data(), GGML_TYPE_F32, static_cast<size_t>(transposed ? n : k) * 4,
+                                         transposed ? k : n, transposed ? n : k};
             x[7 * 37 + 36] = inf;
             w[static_cast<size_t>(transposed ? 20 * n + 44 : 44 * k + 20)] = nan;
             multiply(weights, transposed, x.data(), k, y, n, m, false, 2);
@@ -262,10 +263,11 @@ TEST(gemm_outer_sums_over_rows) {
         for (int64_t t : {1, 2, 17, 100, 1301}) {
             for (int64_t ra : {1, 16, 45, 640}) {
                 for (int64_t rb : {1, 4, 8, 15, 16, 33, 64}) {
-                    const int64_t            ldx = ra + 2, ldz = rb + 1, ldg = rb + 3;
-                    const std::vector<float> x = random.values((t - 1) * ldx + ra), z = random.values((t - 1) * ldz + rb);
+                    const int64_t ldx = ra + 2, ldz = rb + 1, ldg = rb + 3;
+                    const std::vector<float> x = random.values((t - 1) * ldx + ra),
+                                             z = random.values((t - 1) * ldz + rb);
                     const std::vector<float> before = random.values((ra - 1) * ldg + rb);
-                    std::vector<float>       first;
+                    std::vector<float> first;
                     for (int nth : {1, 2, 3}) {
                         std::vector<float> g = before;
                         for (int ith = 0; ith < nth; ith++) {
@@ -281,7 +283,7 @@ TEST(gemm_outer_sums_over_rows) {
                         for (int64_t i = 0; i < ra; i++) {
                             for (int64_t j = 0; j < ldg && i * ldg + j < static_cast<int64_t>(g.size()); j++) {
                                 const size_t at = static_cast<size_t>(i * ldg + j);
-                                double       sum = before[at], size = std::fabs(sum);
+                                double sum = before[at], size = std::fabs(sum);
                                 for (int64_t s = 0; s < t && j < rb; s++) {
                                     const double term = static_cast<double>(x[static_cast<size_t>(s * ldx + i)]) *
                                                         z[static_cast<size_t>(s * ldz + j)];
@@ -293,9 +295,10 @@ TEST(gemm_outer_sums_over_rows) {
                         }
                         vg::test::checked();
                         if (wrong) {
-                            vg::test::fail(__FILE__, __LINE__, std::string(kernel) + ": " + std::to_string(wrong) +
-                                                                   " values wrong, T " + std::to_string(t) + " ra " +
-                                                                   std::to_string(ra) + " rb " + std::to_string(rb));
+                            vg::test::fail(__FILE__, __LINE__,
+                                           std::string(kernel) + ": " + std::to_string(wrong) + " values wrong, T " +
+                                               std::to_string(t) + " ra " + std::to_string(ra) + " rb " +
+                                               std::to_string(rb));
                         }
                     }
                 }
