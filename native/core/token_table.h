@@ -76,7 +76,7 @@ class TokenTrie {
             int32_t child = find(node, c);
             if (child < 0) {
                 child = int32_t(nodes_.size());
-                nodes_.push_back({-1, nodes_[node].child, -1, c});
+                nodes_.push_back({-1, -1, nodes_[node].child, c});
                 nodes_[node].child = child;
                 if (node == 0)
                     first_[static_cast<unsigned char>(c)] = child;

@@ -196,7 +196,7 @@ void Tokenizer::Impl::index(const GgufFile & file) {
             case CONTROL:
             case UNKNOWN:
                 if (!text.empty())
-                    specials.add(text, int32_t(i));
+                    specials.add(replace_all(text, " ", space_mark), int32_t(i));
                 break;
             default:
                 break;  // UNUSED: neither read from text nor written to it
@@ -301,28 +301,33 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_bos, bool
     if (add_bos && t.bos >= 0)
         out.push_back(t.bos);
 
-    // The text between special tokens; each stretch after one begins a word where the vocabulary wants that.
+    // A space and its mark are the same to SentencePiece, so special tokens are looked for in the marked text too.
+    const std::string buffer = replace_all(text, " ", space_mark);
+    const std::string_view marked = buffer;
+    // The text between special tokens; each stretch begins a word where the vocabulary wants that.
     const auto plain = [&](std::string_view part) {
         if (part.empty())
             return;
-        const std::string marked = replace_all(part, " ", space_mark);
-        t.encode_plain(t.add_space_prefix ? std::string(space_mark) + marked : marked, out);
+        if (t.add_space_prefix)
+            t.encode_plain(std::string(space_mark).append(part), out);
+        else
+            t.encode_plain(part, out);
     };
     size_t begin = 0;
-    for (size_t at = 0; at < text.size();) {
+    for (size_t at = 0; at < marked.size();) {
         size_t size = 0;
-        const int32_t id = t.specials.longest(text.substr(at), size, [&](int32_t found) {
+        const int32_t id = t.specials.longest(marked.substr(at), size, [&](int32_t found) {
             return parse_special || t.types[size_t(found)] == USER_DEFINED;
         });
         if (id < 0) {
             ++at;
             continue;
         }
-        plain(text.substr(begin, at - begin));
+        plain(marked.substr(begin, at - begin));
         out.push_back(id);
         begin = at += size;
     }
-    plain(text.substr(begin));
+    plain(marked.substr(begin));
     return out;
 }
 
