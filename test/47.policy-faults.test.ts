@@ -70,6 +70,10 @@ test('47.1 wrong arguments of a rollout', () =>
       ['prompt lengths that do not add up', { promptLengths: Int32Array.of(5, 14, 40) }],
       ['an empty prompt', { promptLengths: Int32Array.of(0, 19, 41) }],
       ['a negative prompt length', { promptLengths: Int32Array.of(-1, 20, 41) }],
+      [
+        'no prompt',
+        { promptTokens: new Int32Array(0), promptLengths: new Int32Array(0), promptKeys: new Uint32Array(0) },
+      ],
       ['too few keys', { promptKeys: Uint32Array.of(1) }],
       ['a token past the vocabulary', { promptTokens: flatten(meta.prompts).promptTokens.fill(meta.vocab, 3, 4) }],
       ['a negative token', { promptTokens: flatten(meta.prompts).promptTokens.fill(-1, 3, 4) }],
