@@ -69,7 +69,8 @@ def pack(completions):
 
 
 def write(out, part, meta, tensors):
-    save_file({k: v.clone() for k, v in tensors.items()}, out / f"{part}.safetensors")
+    if tensors:
+        save_file({k: v.clone() for k, v in tensors.items()}, out / f"{part}.safetensors")
     (out / f"{part}.json").write_text(json.dumps(meta) + "\n")  # last: its presence says that the part is whole
     print(f"{part}: written", flush=True)
 
@@ -142,7 +143,7 @@ def part_greedy(model, tokenizer, out):
         assert clear >= 20, (text, clear)
         rows.append(dict(prompt=prompt, tokens=tokens[:clear], text=tokenizer.decode(tokens[:clear]), lead=min(leads[:clear])))
         print(f"  {rows[-1]['text']!r}, smallest lead {rows[-1]['lead']:.4f}", flush=True)
-    write(out, "greedy", rows, {"count": torch.tensor([len(rows)])})
+    write(out, "greedy", rows, {})
 
 
 def main():
