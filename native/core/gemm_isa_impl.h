@@ -18,6 +18,7 @@ namespace {
 
 constexpr int64_t B_FLOATS = 128 * 1024;  // packed b kept in the second-level cache
 constexpr int64_t A_ROWS = 168;           // rows of a packed at once where b is streamed
+constexpr int64_t A_BLOCKS = 4;           // blocks of k of one tile of a packed at once
 constexpr int64_t MIN_B_FLOATS = PW * KC;
 
 // Length of a block of k: as equal as possible, a multiple of 32 (the block of q8_0).
@@ -51,6 +52,16 @@ void pack_a(const Operand & a, int64_t i0, int64_t n, int64_t k0, int64_t kc, fl
     }
     for (int64_t i = 0; i < n; i++) {
         read_row(row_at(a.rows, i0 + i), a.rows.type, k0, kc, dst + i * AS);
+    }
+}
+
+// All blocks of k0..k0+gk, row by row: a_buf[block][i]
+void pack_a_blocks(const Operand & a, int64_t i0, int64_t n, int64_t k0, int64_t gk, int64_t kb, float * dst) {
+    for (int64_t i = 0; i < n; i++) {
+        const char * row = row_at(a.rows, i0 + i);
+        for (int64_t k = 0; k < gk; k += kb) {
+            read_row(row, a.rows.type, k0 + k, min64(kb, gk - k), dst + (k / kb * TR + i) * AS);
+        }
     }
 }
 
@@ -109,13 +120,14 @@ void run_b_resident(const Product & p) {
     alignas(64) float tile[(TR + L) * PW];
     memset(tile, 0, sizeof tile);
     float * a_buf = p.scratch;
-    float * spare = a_buf + TR * AS;
+    float * spare = a_buf + A_BLOCKS * TR * AS;
     float * b_buf = spare + L * AS;
     const int64_t kb = block_length(p.k);
     const int64_t count = div_up(p.rows, TR);
     int64_t width = B_FLOATS / p.k / PW * PW;
     int64_t group = p.k;
-    if (width < p.cols) {
+    const int64_t row_bytes = (int64_t)p.a.rows.row_bytes;
+    if (width < p.cols || p.k > A_BLOCKS * kb) {
         width = B_FLOATS / kb / PW * PW;
         group = kb;
     }
@@ -133,24 +145,28 @@ void run_b_resident(const Product & p) {
             for (int64_t t = 0; t < count; t++) {
                 const int64_t i = tile_start(p.rows, count, t);
                 const int64_t n = tile_start(p.rows, count, t + 1) - i;
+                pack_a_blocks(p.a, i, n, g0, gk, kb, a_buf);
+                Ahead ahead = {nullptr, n * row_bytes / gk, 0, 0};
+                if (i + n < p.rows) {
+                    ahead.at = row_at(p.a.rows, i + n);
+                    if (group < p.k) {  // parts of rows
+                        ahead = {ahead.at + stored_bytes(p.a.rows.type, g0), row_bytes,
+                                 stored_bytes(p.a.rows.type, 16) - 16 * row_bytes, 0};
+                    }
+                }
                 for (int64_t k0 = 0; k0 < gk; k0 += kb) {
                     const int64_t kc = min64(kb, gk - k0);
-                    pack_a(p.a, i, n, g0 + k0, kc, a_buf);
-                    const int64_t row_bytes = (int64_t)p.a.rows.row_bytes;
-                    Ahead ahead = {nullptr, row_bytes, stored_bytes(p.a.rows.type, 16) - 16 * row_bytes, 0};
-                    if (!p.a.by_k) {
-                        const int64_t next = k0 + kb < gk ? i : i + n;
-                        const int64_t next_k = k0 + kb < gk ? g0 + k0 + kb : g0;
-                        if (next < p.rows) {
-                            ahead.at = row_at(p.a.rows, next) + stored_bytes(p.a.rows.type, next_k);
-                        }
-                    }
+                    const float * a_block = a_buf + k0 / kb * TR * AS;
+                    Ahead here = ahead;
                     for (int64_t j = 0; j < nj; j += PW) {
                         const int64_t nc = min64(PW, nj - j);
                         const float * panel = b_buf + k0 * div_up(nj, L) * L + j * kc;
-                        tiles.product[n - 1][nc > L](kc, a_buf, panel, panel_width(nc), tile, ahead);
+                        tiles.product[n - 1][nc > L](kc, a_block, panel, panel_width(nc), tile, here);
                         put_tile(p, tile, i, n, j0 + j, nc, p.accumulate || g0 + k0 > 0);
-                        ahead.at = nullptr;
+                        here.at = nullptr;
+                    }
+                    if (ahead.at) {
+                        ahead.at += kc * ahead.step;
                     }
                 }
             }
@@ -205,7 +221,8 @@ void run_a_resident(const Product & p) {
     }
 }
 
-constexpr size_t SCRATCH_B_RESIDENT = ((TR + L) * AS + (B_FLOATS > MIN_B_FLOATS ? B_FLOATS : MIN_B_FLOATS)) * 4;
+constexpr size_t SCRATCH_B_RESIDENT =
+    ((A_BLOCKS * TR + L) * AS + (B_FLOATS > MIN_B_FLOATS ? B_FLOATS : MIN_B_FLOATS)) * 4;
 constexpr size_t SCRATCH_A_RESIDENT = ((A_ROWS + L) * AS + MIN_B_FLOATS) * 4;
 
 void multiply(const GemmTask & task) {
