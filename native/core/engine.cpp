@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 
@@ -25,10 +26,7 @@ Engine::Engine(int threads) : threads_(threads) {
     }
     backend_ = ggml_backend_cpu_init();
     if (!backend_) throw Error("E_INTERNAL", "ggml's CPU backend could not be started");
-    ggml_threadpool_params params = ggml_threadpool_params_default(threads);
-    pool_ = ggml_threadpool_new(&params);
     ggml_backend_cpu_set_n_threads(backend_, threads);
-    ggml_backend_cpu_set_threadpool(backend_, pool_);
     ggml_backend_cpu_set_abort_callback(
         backend_,
         [](void * data) {
@@ -43,7 +41,6 @@ Engine::Engine(int threads) : threads_(threads) {
 Engine::~Engine() {
     for (auto & arena : arenas_) ggml_gallocr_free(arena);
     ggml_backend_free(backend_);
-    ggml_threadpool_free(pool_);
 }
 
 Buffer Engine::allocate(ggml_context * ctx, const char * what) const {
@@ -66,8 +63,12 @@ void Engine::check_abort() const {
     if (abort_ != nullptr && abort_->load(std::memory_order_relaxed)) throw Error("E_ABORTED", "stopped on request");
 }
 
-void Engine::run(ggml_cgraph * graph) {
+// Work that keeps a thread busy for about a tenth of a millisecond.
+static constexpr double kFlopsPerThread = 1e7;
+
+void Engine::run(ggml_cgraph * graph, double flops) {
     check_abort();
+    ggml_backend_cpu_set_n_threads(backend_, int(std::clamp(flops / kFlopsPerThread, 1.0, double(threads_))));
     const ggml_status status = ggml_backend_graph_compute(backend_, graph);
     check_abort();
     if (status != GGML_STATUS_SUCCESS) {
@@ -75,7 +76,7 @@ void Engine::run(ggml_cgraph * graph) {
     }
 }
 
-void Engine::parallel(const std::function<void(int, int)> & f) {
+void Engine::parallel(double flops, const std::function<void(int, int)> & f) {
     Context       ctx = make_context(2, 8);
     ggml_cgraph * graph = ggml_new_graph_custom(ctx.get(), 8, false);
     float         unused = 0;
@@ -87,7 +88,7 @@ void Engine::parallel(const std::function<void(int, int)> & f) {
         GGML_N_TASKS_MAX, const_cast<void *>(static_cast<const void *>(&f)));
     node->data = &unused;
     ggml_build_forward_expand(graph, node);
-    run(graph);
+    run(graph, flops);
 }
 
 void Engine::reserve_scratch(size_t bytes) {

@@ -43,10 +43,12 @@ class Engine {
     enum Arena { FORWARD = 0, BACKWARD = 1 };
     // Places the tensors; set inputs afterwards, then run(). Throws E_LIMIT when memory is short.
     void place(ggml_cgraph * graph, Arena arena);
-    void run(ggml_cgraph * graph);
+    // flops: about how much work it is. A small graph runs on fewer threads: meeting the others at every node would cost more
+    // than it saves, above all beside a busy neighbour. Results do not depend on the number of threads.
+    void run(ggml_cgraph * graph, double flops);
 
-    // f(thread, threads) on every thread of the pool, returning when all are done.
-    void parallel(const std::function<void(int, int)> & f);
+    // f(thread, threads) on as many threads as the work is worth, returning when all are done.
+    void parallel(double flops, const std::function<void(int, int)> & f);
 
     void   reserve_scratch(size_t bytes);
     void * scratch(int thread) const { return scratch_[size_t(thread)].get(); }
@@ -61,7 +63,6 @@ class Engine {
     };
     int                                      threads_;
     ggml_backend_t                           backend_ = nullptr;
-    ggml_threadpool *                        pool_ = nullptr;
     ggml_gallocr_t                           arenas_[2] = {nullptr, nullptr};
     std::vector<std::unique_ptr<void, Free>> scratch_;
     size_t                                   scratch_bytes_ = 0;

@@ -110,6 +110,13 @@ ggml_tensor * Gemma3Graph::forward_layer(int i, ggml_tensor * x) {
     return ggml_add(ctx, a.x1, norm(a.d, w.post_ffn_norm));
 }
 
+// Of the linear layers; the rest is small beside them.
+double Gemma3Graph::flops() const {
+    double weights = 0;
+    for (int m = 0; m < N_MODULES; ++m) weights += double(module_in(p_, Module(m))) * double(module_out(p_, Module(m)));
+    return 2 * weights * p_.n_layer * double(pass_.tokens.size());
+}
+
 void Gemma3Graph::forward() {
     engine_.place(graph_, Engine::FORWARD);
     const auto set = [](ggml_tensor * t, const void * values) { ggml_backend_tensor_set(t, values, 0, ggml_nbytes(t)); };
@@ -117,7 +124,7 @@ void Gemma3Graph::forward() {
     set(positions_, pass_.positions.data());
     set(rows_, pass_.head_rows.data());
     if (cells_) set(cells_, pass_.cells.data());
-    engine_.run(graph_);
+    engine_.run(graph_, flops());
 }
 
 const float * Gemma3Graph::hidden() const { return static_cast<const float *>(hidden_->data); }
@@ -237,7 +244,7 @@ void Gemma3Graph::backward(const std::vector<float> & d_hidden) {
 
     engine_.place(b.graph, Engine::BACKWARD);
     ggml_backend_tensor_set(dh, d_hidden.data(), 0, ggml_nbytes(dh));
-    engine_.run(b.graph);
+    engine_.run(b.graph, flops());
 }
 
 }  // namespace vg

@@ -47,6 +47,7 @@ class Gemma3Graph {
     void backward(const std::vector<float> & d_hidden);
 
   private:
+    double        flops() const;
     ggml_tensor * adapted(int layer, Module module, ggml_tensor * x, ggml_tensor ** z);
     ggml_tensor * rope(ggml_tensor * x, int n_head, int layer);
     ggml_tensor * forward_layer(int layer, ggml_tensor * x);

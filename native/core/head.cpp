@@ -21,15 +21,17 @@ static GemmWeights vocabulary_rows(const ggml_tensor * w, int64_t begin, int64_t
 void Head::logits(const float * hidden, int64_t rows, float * out) {
     const ggml_tensor * w = output_;
     const int64_t       D = w->ne[0], V = w->ne[1];
+    const double        work = 2.0 * double(D * V * rows);
     const auto          all = vocabulary_rows(w, 0, V);
     engine_.reserve_scratch(gemm_scratch_bytes(rows, all, false));
-    engine_.parallel([&](int ith, int nth) { gemm(all, false, hidden, D, out, V, rows, false, ith, nth, engine_.scratch(ith)); });
+    engine_.parallel(work, [&](int ith, int nth) { gemm(all, false, hidden, D, out, V, rows, false, ith, nth, engine_.scratch(ith)); });
 }
 
 Head::Sweep Head::sweep(const float * hidden, int64_t R, const std::vector<HeadTarget> & targets, double temperature,
                         bool expectation) {
     const ggml_tensor * w = output_;
     const int64_t       D = w->ne[0], V = w->ne[1];
+    const double        work = 2.0 * double(D * R * std::min(kChunk, V));
     const float         inverse = float(1 / temperature);
     Sweep               out;
     out.target_logits.resize(targets.size());
@@ -43,7 +45,7 @@ Head::Sweep Head::sweep(const float * hidden, int64_t R, const std::vector<HeadT
     for (int64_t begin = 0; begin < V; begin += kChunk) {
         const int64_t n = std::min(kChunk, V - begin);
         const auto    rows = vocabulary_rows(w, begin, n);
-        engine_.parallel([&](int ith, int nth) {
+        engine_.parallel(work, [&](int ith, int nth) {
             gemm(rows, false, hidden, D, logits.data(), n, R, false, ith, nth, engine_.scratch(ith));
         });
         for (size_t i = 0; i < targets.size(); ++i) {
@@ -52,7 +54,7 @@ Head::Sweep Head::sweep(const float * hidden, int64_t R, const std::vector<HeadT
                 out.target_logits[i] = double(logits[size_t(t.row * n + t.token - begin)]) * double(inverse);
             }
         }
-        engine_.parallel([&](int ith, int nth) {
+        engine_.parallel(work, [&](int ith, int nth) {
             for (int64_t r = R * ith / nth; r < R * (ith + 1) / nth; ++r) {
                 float * l = logits.data() + r * n;
                 float   top = max[size_t(r)];
@@ -82,7 +84,7 @@ Head::Sweep Head::sweep(const float * hidden, int64_t R, const std::vector<HeadT
             }
         });
         if (expectation) {
-            engine_.parallel([&](int ith, int nth) {
+            engine_.parallel(work, [&](int ith, int nth) {
                 gemm(rows, true, logits.data(), n, out.expectation.data(), D, R, true, ith, nth, engine_.scratch(ith));
             });
         }

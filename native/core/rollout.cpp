@@ -13,6 +13,8 @@ static constexpr int64_t kPrefillBudget = 1024;  // prompt tokens of one pass
 static constexpr int64_t kCellBudget = 8192;     // key/value cells of prompts that are decoded together
 static constexpr int64_t kLogitRows = 64;        // rows of V floats that exist at a time
 
+static constexpr double kSampleFlops = 30;          // of one logit: mostly an exponential
+
 // The state of one request. Completion n of prompt b has its cells behind the prompt's own.
 struct Policy::Generation {
     const RolloutRequest & request;
@@ -141,7 +143,7 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
             head_->logits(hidden + draws[from].row * D, int64_t(rows), g.logits.data());
             std::vector<std::vector<Sampled>> sampled(rows);
             std::atomic<bool>                 finite{true};
-            engine_->parallel([&](int ith, int nth) {
+            engine_->parallel(kSampleFlops * double(rows) * double(V), [&](int ith, int nth) {
                 for (size_t i = size_t(ith); i < rows; i += size_t(nth)) {
                     const auto &  d = draws[from + i];
                     const float * logits = g.logits.data() + i * size_t(V);

@@ -53,7 +53,7 @@ struct Evaluation {
             if (tensors[i]->data) ggml_backend_tensor_set(tensors[i], inputs[i].data(), 0, ggml_nbytes(tensors[i]));
         }
         if (ids->data && !integers.empty()) ggml_backend_tensor_set(ids, integers.data(), 0, ggml_nbytes(ids));
-        engine.run(graph);
+        engine.run(graph, 1e9);
         Values result(size_t(ggml_nelements(out)));
         ggml_backend_tensor_get(out, result.data(), 0, ggml_nbytes(out));
         return result;
@@ -137,7 +137,7 @@ TEST(accumulate_outer_adds_in_both_orientations) {
         ggml_cgraph * graph = ggml_new_graph_custom(ctx.get(), 8, false);
         ggml_build_forward_expand(graph, ops.accumulate_outer(g, a, b));
         engine.place(graph, Engine::FORWARD);
-        engine.run(graph);
+        engine.run(graph, 1e9);
         const auto * out = static_cast<const float *>(g->data);
         for (int64_t r = 0; r < rows; ++r) {
             for (int64_t c = 0; c < cols; ++c) {
