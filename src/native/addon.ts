@@ -52,7 +52,15 @@ export interface WhisperResult {
 }
 
 export interface NativeWhisper {
-  readonly info: { multilingual: boolean; vocab: number; audioContext: number; textContext: number; mels: number; type: string };
+  readonly info: {
+    multilingual: boolean;
+    vocab: number;
+    audioContext: number; // encoder positions of 20 ms: the window
+    textContext: number; // tokens
+    mels: number;
+    type: string;
+    languages: string[]; // ISO codes
+  };
   /** @param samples 16 kHz mono in [-1, 1]; read in place, not copied. */
   transcribe(samples: Float32Array, options: WhisperOptions, signal?: AbortSignal): Promise<WhisperResult>;
   close(): void;

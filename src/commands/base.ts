@@ -1,0 +1,48 @@
+/** What all commands share: errors become sentences and exit codes, signals abort, stdout belongs to the result. */
+import { Command } from 'clipanion';
+import { presentError } from '../errors.js';
+
+const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
+
+export abstract class BaseCommand extends Command {
+  /** Does the work and returns the exit code. Long calls take `signal`. */
+  protected abstract run(signal: AbortSignal): Promise<number>;
+
+  override async execute(): Promise<number> {
+    const controller = new AbortController();
+    let interrupted: number | undefined;
+    const listeners = Object.entries(SIGNALS).map(([name, exitCode]) => {
+      const listener = () => {
+        if (interrupted !== undefined) process.exit(exitCode); // a second signal does not wait
+        interrupted = exitCode;
+        controller.abort();
+      };
+      process.on(name, listener);
+      return [name, listener] as const;
+    });
+    try {
+      const exitCode = await this.run(controller.signal);
+      return interrupted ?? exitCode;
+    } catch (error) {
+      if (interrupted !== undefined) {
+        this.note('Stopped.');
+        return interrupted;
+      }
+      const { text, exitCode } = presentError(error);
+      this.note(text);
+      return exitCode;
+    } finally {
+      for (const [name, listener] of listeners) process.off(name, listener);
+    }
+  }
+
+  /** A line for people: always stderr. */
+  protected note(line: string): void {
+    this.context.stderr.write(`${line}\n`);
+  }
+
+  /** The result: stdout. */
+  protected print(text: string): void {
+    this.context.stdout.write(`${text}\n`);
+  }
+}
