@@ -54,10 +54,8 @@ export function checkNewRun(path: string): void {
     parent = dirname(parent);
   }
   try {
+    readdirSync(parent); // a file is no place for a folder
     accessSync(parent, constants.W_OK);
-    if (!readdirSync(parent)) {
-      return;
-    }
   } catch {
     throw problem({
       code: 'E_CONFIG',
