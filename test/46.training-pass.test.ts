@@ -5,6 +5,7 @@ import type { GradientRequest, NativeAdapter, NativePolicy, PackedRequest } from
 import { loadNative } from '../src/native/load.js';
 import {
   active,
+  flatten,
   GOLDEN_MODEL,
   golden,
   goldenAdapter,
@@ -13,6 +14,7 @@ import {
   meta,
   packedRequest,
   row,
+  someTokens,
   within,
 } from './golden/golden.js';
 
@@ -337,5 +339,41 @@ test("46.10 type 'auto' loses nothing", async () => {
     policy.close();
   }
 });
+
+test('46.11 a batch of several passes, with the shortest prompts and completions there are', () =>
+  withPolicy(async (policy) => {
+    const adapter = goldenAdapter(policy);
+    // 14 prompts of 1 to 196 tokens with completions of 1 to 20: about 2,000 tokens, more than one pass takes.
+    const prompts = Array.from({ length: 14 }, (_, b) => someTokens(1 + 15 * b, b));
+    const lengths = Int32Array.from({ length: 14 * G }, (_, n) => 1 + ((n * 7) % 20));
+    const tokens = new Int32Array(14 * G * 20);
+    for (let n = 0; n < 14 * G; n++) tokens.set(someTokens(lengths[n] as number, 100 + n), n * 20);
+    const common = { adapter, temperature: 1, maxCompletionLength: 20, oldLogProbs: null, refLogProbs: null, beta: 0 };
+    const request = (chosen: number[]): GradientRequest => {
+      const pickRows = chosen.flatMap((b) => [0, 1, 2].map((g) => b * G + g));
+      return {
+        ...common,
+        epsilon: 0.2,
+        epsilonHigh: 0.2,
+        ...flatten(chosen.map((b) => prompts[b] as number[])),
+        numGenerations: G,
+        tokens: Int32Array.from(pickRows.flatMap((n) => row(tokens, n, 20))),
+        lengths: Int32Array.from(pickRows, (n) => lengths[n] as number),
+        advantages: Float32Array.from(pickRows, (n) => Math.sin(n)),
+        weights: new Float32Array(pickRows.length).fill(0.01),
+      };
+    };
+    const all = [...prompts.keys()];
+    const whole = await policy.accumulateGradient(request(all));
+    const together = gradients(adapter);
+    adapter.zeroGradient();
+    for (const b of all) {
+      const one = await policy.accumulateGradient(request([b]));
+      const mine = lengths.slice(b * G, (b + 1) * G);
+      const part = active(whole.logProbs.slice(b * G * 20, (b + 1) * G * 20), mine, 20);
+      assert.ok(maxRelative(active(one.logProbs, mine, 20), part) <= 1e-5, `prompt ${b}`);
+    }
+    within('gradient of 14 calls against one', worst(gradients(adapter), together), 2e-5);
+  }));
 
 test.run();

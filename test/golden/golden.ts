@@ -180,3 +180,9 @@ export function goldenAdapter(policy: NativePolicy, set = 'start', alpha = meta.
 export function row(values: ArrayLike<number>, n: number, rowLength: number): number[] {
   return Array.from({ length: rowLength }, (_, t) => values[n * rowLength + t] as number);
 }
+
+/** `count` tokens that differ from call to call only through `salt`; neither control tokens nor bytes. */
+export function someTokens(count: number, salt: number): number[] {
+  const pieces = meta.vocab - meta.pieces_from;
+  return Array.from({ length: count }, (_, i) => meta.pieces_from + ((i * i * 7 + i * 13 + salt * 31) % pieces));
+}

@@ -1,7 +1,7 @@
 /**
  * Ours against the oracles on real weights and real speech.
  *
- * usage: npm run test:real -- DIR [--only logprobs,gradients,greedy,wer,train] [--seeds 1,2,3] [--threads 2]
+ * usage: npm run test:real -- DIR [--only logprobs,gradients,greedy,rollout,wer,train] [--seeds 1,2,3] [--threads 2]
  *
  * DIR holds gemma-3-270m-q4_k_m.gguf, gemma-3-270m/, ggml-tiny.en.bin, ggml-base.bin, speech/ and venv/. Results of the
  * oracles are kept in DIR/oracle and DIR/whisper-cli. Prints a table and exits with 1 if any figure misses its bound.
@@ -16,7 +16,7 @@ import { loadNative } from '../../src/native/load.js';
 import { active, flatten, maxAbsolute, maxRelative, readSafetensors, type StoredTensor } from '../golden/golden.js';
 import { type ErrorCount, wordErrors } from './words.js';
 
-const PARTS = ['logprobs', 'gradients', 'greedy', 'wer', 'train'] as const;
+const PARTS = ['logprobs', 'gradients', 'greedy', 'rollout', 'wer', 'train'] as const;
 type Part = (typeof PARTS)[number];
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -65,7 +65,7 @@ const atMost = (what: string, value: number, bound: number) =>
 function oracle<T>(part: 'logprobs' | 'gradients' | 'greedy'): { meta: T; tensors: Map<string, StoredTensor> } {
   if (!existsSync(inDir('oracle', `${part}.json`))) {
     console.log(`computing ${part} in float64 with PyTorch, once`);
-    execFileSync(inDir('venv', 'bin', 'python'), [join(root, 'test/real/oracle.py'), dir as string, part], {
+    execFileSync(inDir('venv', 'bin', 'python'), ['-B', join(root, 'test/real/oracle.py'), dir as string, part], {
       stdio: 'inherit',
     });
   }
@@ -238,6 +238,72 @@ async function greedy(): Promise<void> {
   }
 }
 
+/** Sampling with an adapter: against the packed pass, and independent of threads and of the batch's layout. */
+async function rollout(): Promise<void> {
+  const { meta, tensors } = oracle<GradientMeta>('gradients');
+  const results: { tokens: string; logProbs: Float32Array }[] = [];
+  for (const [used, order] of [
+    [1, [0, 1, 2]],
+    [threads, [0, 1, 2]],
+    [threads, [2, 1]],
+  ] as const) {
+    const policy = await loadNative().openPolicy(MODEL, { type: 'auto', threads: used });
+    try {
+      const { rank, alpha, target_modules: targetModules } = meta;
+      const adapter = policy.createAdapter({ rank, alpha, targetModules, seed: 0 });
+      for (const t of adapter.tensors) t.data.set(tensor(tensors, `value.${t.name}`) as Float32Array);
+      const prompts = flatten(order.map((b) => meta.prompts[b] as number[]));
+      const result = await policy.rollout({
+        adapter,
+        ...prompts,
+        numGenerations: 4,
+        maxCompletionLength: 24,
+        temperature: 1,
+        topK: 0,
+        topP: 1,
+        stopTokens: Int32Array.from(policy.info.stopTokens),
+        stopStrings: [],
+        seed: 42,
+        step: 1,
+        promptKeys: Uint32Array.from(order),
+      });
+      const first = order[0] === 0 ? 4 * 24 : 0; // compare prompts 1 and 2; the third run has them the other way round
+      const rows = [result.tokens.slice(first, first + 96), result.tokens.slice(first + 96, first + 192)];
+      if (order[0] === 2) rows.reverse();
+      results.push({ tokens: rows.map((r) => r.join()).join(';'), logProbs: result.logProbs });
+      const { logProbs } = await policy.logProbs({
+        adapter,
+        ...prompts,
+        numGenerations: 4,
+        tokens: result.tokens,
+        lengths: result.lengths,
+        maxCompletionLength: 24,
+        temperature: 1,
+      });
+      const pick = (values: ArrayLike<number>) => active(values, result.lengths, 24);
+      const figure = maxAbsolute(pick(result.logProbs), pick(logProbs));
+      atMost(`decode against packed pass, auto, ${used} threads, ${order.length} prompts`, figure, 1e-3);
+    } finally {
+      policy.close();
+    }
+  }
+  const [one, several, other] = results;
+  record(
+    'tokens, 1 thread against several',
+    one?.tokens === several?.tokens ? 'equal' : 'differ',
+    'equal',
+    one?.tokens === several?.tokens,
+  );
+  const gap = maxAbsolute(one?.logProbs ?? [Number.NaN], several?.logProbs ?? []);
+  atMost('log-probabilities, 1 thread against several', gap, 0);
+  record(
+    'tokens, another layout of the batch',
+    other?.tokens === one?.tokens ? 'equal' : 'differ',
+    'equal',
+    other?.tokens === one?.tokens,
+  );
+}
+
 /** whisper.cpp's own command line program, built once from the sources that the addon is built from. */
 function whisperCli(): string {
   const program = inDir('whisper-cli', 'bin', 'whisper-cli');
@@ -360,7 +426,7 @@ for (const part of PARTS) {
   if (!wanted.includes(part)) continue;
   console.log(`\n${part}`);
   try {
-    await { logprobs, gradients, greedy, wer, train }[part]();
+    await { logprobs, gradients, greedy, rollout, wer, train }[part]();
   } catch (error) {
     record(part, (error as Error).message.split('\n')[0] ?? '', 'no error', false);
     console.log((error as Error).stack);
