@@ -1,0 +1,187 @@
+/** voicegrpo train: from clips to a tuned policy. */
+import { Command, Option } from 'clipanion';
+import { type LoadedConfig, loadConfig, PRESETS } from '../config/load.js';
+import { problem } from '../errors.js';
+import { train, type TrainResult } from '../grpo.js';
+import { loadNative } from '../native/load.js';
+import { hashFile, loadDataset } from '../pipeline/data.js';
+import { transcribeDataset } from '../pipeline/transcripts.js';
+import { loadRewards } from '../rewards/weighted.js';
+import { checkNewRun, createRun, differingSettings, isRun, openRun, runFolder, type StoredDataset } from '../run/folder.js';
+import { inputFiles, threadCount } from '../run/inputs.js';
+import type { Progress } from '../run/progress.js';
+import type { Evaluation, StepStats } from '../types.js';
+import { ConfigCommand } from './config-command.js';
+
+export class TrainCommand extends ConfigCommand {
+  static override paths = [['train']];
+  static override usage = Command.Usage({
+    description: 'Tune a policy with GRPO on spoken prompts.',
+    details: `Presets: ${PRESETS.join(', ')}. Every value of the configuration has a flag; the value's name stands in brackets.`,
+    examples: [
+      ['The embedded example, a minute on two cores', 'voicegrpo train --config tiny'],
+      ['Your own clips', 'voicegrpo train --config tiny --data DIR --whisper ggml-base.bin'],
+    ],
+  });
+
+  config = Option.String('--config', { description: `A preset (${PRESETS.join(', ')}) or a JSON file; 'default' where absent.` });
+  resume = Option.Boolean('--resume', false, { description: 'Go on with the run in --output-dir.' });
+  words = Option.Rest();
+
+  constructor() {
+    super(null);
+  }
+
+  protected async run(signal: AbortSignal): Promise<number> {
+    const progress = this.progress();
+    const settings = this.settings(this.words);
+    const loaded = this.resume ? this.resumed(settings) : loadConfig(this.config ?? 'default', settings);
+    const { config } = loaded;
+    const path = config.output.dir ?? `runs/${loaded.name}-${timestamp()}`;
+    const resume = this.resume && isRun(runFolder(path).path);
+    if (!resume) {
+      checkNewRun(path);
+    }
+
+    const files = inputFiles(config);
+    const rewards = await loadRewards(config.rewards);
+    const threads = threadCount(config);
+    const native = loadNative();
+    let transcribeSeconds = 0;
+    let dataset: StoredDataset;
+    if (resume) {
+      dataset = openRun(path).dataset;
+    } else {
+      // clip
+      const { labels, duplicates, ...sides } = await loadDataset(config.data.source, config.data, config.seed);
+      if (duplicates > 0) {
+        progress.line(`Left out ${duplicates} clips with the same audio as another one.`);
+      }
+      // transcript
+      const start = performance.now();
+      dataset = { labels, ...(await transcribeDataset(sides, config, files.whisper, threads, progress, signal)) };
+      transcribeSeconds = (performance.now() - start) / 1000;
+    }
+
+    using policy = await native.openPolicy(files.policy, { type: config.policy.base_type, threads });
+    const folder = runFolder(path);
+    if (!resume) {
+      const hashes = { policy: await hashFile(files.policy), whisper: files.whisper === null ? null : await hashFile(files.whisper) };
+      const manifest = {
+        versions: { node: process.versions.node, ...native.version() },
+        device: 'cpu',
+        threads,
+        seed: config.seed,
+        files,
+        sha256: hashes,
+        data: { source: config.data.source, train: dataset.train.length, held_out: dataset.heldOut.length },
+        started: new Date().toISOString(),
+      };
+      createRun(folder, { loaded, manifest, dataset });
+    }
+    progress.line(
+      `${dataset.train.length} training and ${dataset.heldOut.length} held-out clips of ${dataset.labels.join(', ')}; ${policy.info.name}, ${(policy.info.parameters / 1e6).toFixed(1)} M parameters, ${policy.info.baseType}.`,
+    );
+
+    const result = await train({ config, policy, dataset, rewards, folder, resume, signal, observer: this.observer(progress) });
+    progress.end();
+    this.report(result, path, transcribeSeconds, progress);
+    return 0;
+  }
+
+  /** The configuration of the run that is to go on: the stored one; what is given again must agree with it. */
+  private resumed(settings: ReturnType<ConfigCommand['settings']>): LoadedConfig {
+    const directory = settings.find(({ path }) => path === 'output.dir')?.value;
+    if (typeof directory !== 'string') {
+      throw problem({
+        code: 'E_USAGE',
+        expected: '--output-dir RUN',
+        where: '--resume',
+        got: 'no run to resume',
+        next: 'name the folder of the run: --resume --output-dir runs/…',
+      });
+    }
+    if (!isRun(runFolder(directory).path)) {
+      return loadConfig(this.config ?? 'default', settings); // killed before the folder was made: begin
+    }
+    const stored = openRun(directory).loaded;
+    const free = settings.filter(({ path }) => path === 'threads' || path === 'output.dir');
+    if (this.config !== undefined || free.length < settings.length) {
+      const given = loadConfig(this.config ?? 'default', settings);
+      const different = differingSettings(given.config, stored.config);
+      if (different.length > 0) {
+        throw problem({
+          code: 'E_CONFIG',
+          expected: 'the settings that the run began with',
+          where: directory,
+          got: `others for ${different.join(', ')}`,
+          next: 'leave these flags out, or begin a new run in another --output-dir',
+        });
+      }
+    }
+    const config = structuredClone(stored.config);
+    config.output.dir = directory;
+    const threads = free.find(({ path }) => path === 'threads')?.value;
+    if (typeof threads === 'number') {
+      config.threads = threads;
+    }
+    return { ...stored, config };
+  }
+
+  private observer(progress: Progress) {
+    return {
+      step: (stats: StepStats, maxSteps: number) => progress.update(stepLine(stats, maxSteps), true),
+      evaluated: (name: string, evaluation: Evaluation, step: number) =>
+        progress.line(
+          `${name === 'held-out' ? `held out, step ${step}` : `${name} training, held out`}: accuracy ${evaluation.accuracy.toFixed(3)}, macro-F1 ${evaluation.macro_f1.toFixed(3)}, reward ${evaluation.reward.toFixed(3)} (n ${evaluation.n})`,
+        ),
+      note: (text: string) => progress.line(text),
+    };
+  }
+
+  private report(result: TrainResult, path: string, transcribeSeconds: number, progress: Progress): void {
+    const { before, after } = result;
+    if (result.stopReason !== null) {
+      progress.line(`Stopped at step ${result.steps}: ${result.stopReason}.`);
+    }
+    if (result.truncatedPrompts > 0) {
+      progress.line(`${result.truncatedPrompts} prompts were longer than the limit; their transcripts were cut.`);
+    }
+    if (result.interrupted) {
+      progress.line(`Interrupted after step ${result.steps}; saved. Go on with: voicegrpo train --resume --output-dir ${path}`);
+    }
+    if (this.json) {
+      this.print(
+        JSON.stringify({
+          run: path,
+          steps: result.steps,
+          stopped_early: result.stoppedEarly,
+          stop_reason: result.stopReason,
+          best_step: result.bestStep,
+          truncated_prompts: result.truncatedPrompts,
+          seconds: { transcribe: transcribeSeconds, ...result.seconds },
+          before: scores(before),
+          after: after === null ? null : scores(after),
+        }),
+      );
+    } else if (after !== null) {
+      progress.line(`Accuracy ${before.accuracy.toFixed(3)} → ${after.accuracy.toFixed(3)} on ${after.n} held-out clips. Run: ${path}`);
+    }
+  }
+}
+
+/** The scores that --json shows of an evaluation. */
+export function scores({ accuracy, macro_f1, reward, n }: Evaluation): { accuracy: number; macro_f1: number; reward: number; n: number } {
+  return { accuracy, macro_f1, reward, n };
+}
+
+function stepLine(stats: StepStats, maxSteps: number): string {
+  const number = (name: string, digits: number) => stats[name]?.toFixed(digits) ?? '–';
+  const seconds = stats.step_time ?? 0;
+  const left = Math.round((maxSteps - stats.step) * seconds);
+  return `step ${stats.step}/${maxSteps}  reward ${number('reward', 2)} ± ${number('reward_std', 2)}  dead groups ${Math.round(100 * (stats.frac_reward_zero_std ?? 0))}%  grad ${number('grad_norm', 2)}  ${number('step_time', 2)} s/step  ${left} s left`;
+}
+
+function timestamp(): string {
+  return new Date().toISOString().slice(0, 19).replaceAll(':', '').replace('T', '-');
+}

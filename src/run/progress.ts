@@ -1,0 +1,39 @@
+/** Progress on stderr: one line updated in place on a terminal, plain lines elsewhere. */
+import type { Writable } from 'node:stream';
+
+export class Progress {
+  readonly #stream: Writable & { isTTY?: boolean; columns?: number };
+  #open = false;
+
+  constructor(stream: Writable & { isTTY?: boolean; columns?: number }) {
+    this.#stream = stream;
+  }
+
+  get live(): boolean {
+    return this.#stream.isTTY === true;
+  }
+
+  /** A state that the next one replaces. Elsewhere than on a terminal it is a line if `plain` is true, else nothing. */
+  update(text: string, plain: boolean): void {
+    if (this.live) {
+      this.#stream.write(`\r\u001b[2K${text.slice(0, Math.max(20, (this.#stream.columns ?? 80) - 1))}`);
+      this.#open = true;
+    } else if (plain) {
+      this.#stream.write(`${text}\n`);
+    }
+  }
+
+  /** A line that stays. */
+  line(text: string): void {
+    this.end();
+    this.#stream.write(`${text}\n`);
+  }
+
+  /** Leaves what is shown and begins a new line. */
+  end(): void {
+    if (this.#open) {
+      this.#stream.write('\n');
+      this.#open = false;
+    }
+  }
+}
