@@ -7,7 +7,17 @@
 
 #include "audio_containers.h"
 #include "error.h"
-#include "miniaudio_parts.h"
+
+// miniaudio cut down to its decoders. They are declared only where they are defined, so this file holds them.
+#define MA_NO_DEVICE_IO
+#define MA_NO_ENCODING
+#define MA_NO_ENGINE
+#define MA_NO_GENERATION
+#define MA_NO_NODE_GRAPH
+#define MA_NO_RESOURCE_MANAGER
+#define MA_NO_THREADING
+#define MINIAUDIO_IMPLEMENTATION
+#include "miniaudio.h"
 
 #define STB_VORBIS_HEADER_ONLY
 #define STB_VORBIS_NO_PUSHDATA_API
