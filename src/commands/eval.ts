@@ -1,0 +1,110 @@
+/** voicegrpo eval RUN: how good a run's policy is on its held-out clips, or on others. */
+import { Command, Option } from 'clipanion';
+import { problem, VoiceGrpoError } from '../errors.js';
+import { hashFile, listClips } from '../pipeline/data.js';
+import { evaluate } from '../pipeline/evaluate.js';
+import { transcribeClips } from '../pipeline/transcripts.js';
+import { loadRewards } from '../rewards/weighted.js';
+import { type AdapterChoice, openTrainedRun, type TrainedRun } from '../run/trained.js';
+import type { Progress } from '../run/progress.js';
+import type { Evaluation, TranscribedClip } from '../types.js';
+import { ConfigCommand } from './config-command.js';
+import { scores } from './train.js';
+
+const FLAGS = ['policy.model', 'whisper.model', 'whisper.language', 'data.source', 'data.use_text', 'threads', 'evaluation.batch_size'];
+
+export class EvalCommand extends ConfigCommand {
+  static override paths = [['eval']];
+  static override usage = Command.Usage({
+    description: 'Evaluate a run on its held-out clips, or on other clips.',
+    examples: [
+      ['The best adapter on the held-out clips', 'voicegrpo eval runs/tiny'],
+      ['The base model', 'voicegrpo eval runs/tiny --adapter none'],
+      ['Other clips', 'voicegrpo eval runs/tiny --data DIR'],
+    ],
+  });
+
+  directory = Option.String({ required: true, name: 'RUN' });
+  adapter = Option.String('--adapter', 'best', { description: "'best', 'last', or 'none' for the base model." });
+
+  constructor() {
+    super(FLAGS);
+  }
+
+  protected async run(signal: AbortSignal): Promise<number> {
+    const progress = this.progress();
+    const settings = this.settings();
+    using run = await openTrainedRun(this.directory, adapterChoice(this.adapter), settings);
+    const source = settings.find(({ path }) => path === 'data.source')?.value;
+    const clips = source === undefined ? run.dataset.heldOut : await this.others(run, String(source), progress, signal);
+    const rewards = await loadRewards(run.config.rewards);
+    const start = performance.now();
+    const result = await evaluate(run.evaluation, run.adapter, clips, rewards, run.shares, signal);
+    const seconds = (performance.now() - start) / 1000;
+    progress.end();
+    this.print(
+      this.json
+        ? JSON.stringify({
+            run: this.directory,
+            adapter: this.adapter,
+            ...scores(result),
+            seconds,
+            labels: result.labels,
+            confusion: result.confusion,
+            predictions: result.predictions,
+          })
+        : table(result),
+    );
+    return 0;
+  }
+
+  /** All clips of another source, of the run's labels. */
+  private async others(run: TrainedRun, source: string, progress: Progress, signal: AbortSignal): Promise<TranscribedClip[]> {
+    const { labels } = run.dataset;
+    const listed = listClips(source);
+    const known = listed.filter(({ label }) => labels.includes(label));
+    if (known.length === 0) {
+      throw problem({
+        code: 'E_DATA',
+        expected: `clips of ${labels.join(', ')}, which the run was trained for`,
+        where: source,
+        got: `only ${[...new Set(listed.map(({ label }) => label))].join(', ')}`,
+        next: 'rename the folders, or train a run for these labels',
+      });
+    }
+    const clips = await Promise.all(known.map(async (clip) => ({ id: await hashFile(clip.file), ...clip })));
+    const trained = new Set(run.dataset.train.map(({ id }) => id));
+    const seen = clips.filter(({ id }) => trained.has(id)).length;
+    if (seen > 0) {
+      progress.line(`${seen} of these ${clips.length} clips are left out: the run was trained on them.`);
+    }
+    const fresh = clips.filter(({ id }) => !trained.has(id));
+    if (fresh.length === 0) {
+      throw new VoiceGrpoError(`${source}: every clip was used for training.`, { code: 'E_DATA', hint: 'Evaluate on other clips.' });
+    }
+    return transcribeClips(fresh, run.config, run.files.whisper, run.threads, progress, signal);
+  }
+}
+
+export function adapterChoice(value: string): AdapterChoice {
+  if (value === 'best' || value === 'last' || value === 'none') {
+    return value;
+  }
+  throw problem({ code: 'E_USAGE', expected: 'best, last or none', where: '--adapter', got: `'${value}'`, next: 'use --adapter best' });
+}
+
+/** Scores and the confusion matrix as text. */
+export function table({ labels, confusion, accuracy, macro_f1, reward, n, predictions }: Evaluation): string {
+  const columns = [...labels, 'other'];
+  const width = Math.max(...columns.map(({ length }) => length)) + 2;
+  const row = (name: string, cells: (string | number)[]) =>
+    `${name.padEnd(width)}${cells.map((cell) => String(cell).padStart(width)).join('')}`;
+  const sure = predictions.reduce((sum, { label, probabilities }) => sum + (probabilities[label] ?? 0), 0) / n;
+  return [
+    `accuracy ${accuracy.toFixed(3)}  macro-F1 ${macro_f1.toFixed(3)}  reward ${reward.toFixed(3)}  n ${n}`,
+    `mean probability of the right label ${sure.toFixed(3)}`,
+    '',
+    row('said \\ answered', columns).trimEnd(),
+    ...labels.map((label, i) => row(label, confusion[i] as number[])),
+  ].join('\n');
+}

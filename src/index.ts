@@ -1,0 +1,15 @@
+/** voicegrpo as a library: the loop and its stages. `voicegrpo/rewards` has the rewards alone, without the addon. */
+export { type Config, type FlagSetting, type LoadedConfig, loadConfig, PRESETS } from './config/load.js';
+export { VoiceGrpoError } from './errors.js';
+export { train, type TrainObserver, type TrainResult, type TrainSetup } from './grpo.js';
+export type * from './native/addon.js';
+export { loadNative } from './native/load.js';
+export { advantagesOf } from './pipeline/advantages.js';
+export { type Dataset, listClips, loadDataset } from './pipeline/data.js';
+export { answerClips, evaluate } from './pipeline/evaluate.js';
+export { lossWeights } from './pipeline/loss-weights.js';
+export { createPromptBuilder, type PromptBuilder } from './pipeline/prompt.js';
+export { loadRewards, type WeightedReward } from './rewards/weighted.js';
+export { createRun, openRun, runFolder } from './run/folder.js';
+export { openTrainedRun, type TrainedRun } from './run/trained.js';
+export type * from './types.js';

@@ -1,0 +1,125 @@
+/** A finished run, opened for use: its policy with its adapter. */
+import { existsSync } from 'node:fs';
+import { type Config, type FlagSetting, loadConfig } from '../config/load.js';
+import { problem } from '../errors.js';
+import type { NativeAdapter, NativePolicy } from '../native/addon.js';
+import { loadNative } from '../native/load.js';
+import { readAdapter, restoreAdapter } from '../pipeline/checkpoint.js';
+import { hashFile, labelShares } from '../pipeline/data.js';
+import type { EvaluationContext } from '../pipeline/evaluate.js';
+import { createPromptBuilder } from '../pipeline/prompt.js';
+import { openRun, type RunFolder, type StoredDataset } from './folder.js';
+import { type InputFiles, inputFiles, threadCount } from './inputs.js';
+
+export type AdapterChoice = 'best' | 'last' | 'none';
+
+export interface TrainedRun extends Disposable {
+  folder: RunFolder;
+  config: Config;
+  files: InputFiles;
+  threads: number;
+  dataset: StoredDataset;
+  shares: Record<string, number>;
+  policy: NativePolicy;
+  adapter: NativeAdapter | null;
+  evaluation: EvaluationContext;
+}
+
+/**
+ * @param settings flags that replace values of the run: paths of models, threads, batch size
+ * @throws VoiceGrpoError if the folder is no run, or the model is another than the run was made with
+ */
+export async function openTrainedRun(path: string, choice: AdapterChoice, settings: readonly FlagSetting[]): Promise<TrainedRun> {
+  const { folder, loaded, manifest, dataset } = openRun(path);
+  const config = withSettings(loaded.config, settings);
+  const directory = choice === 'none' ? null : folder[choice];
+  if (directory !== null && !existsSync(directory)) {
+    throw problem({
+      code: 'E_DATA',
+      expected: `the adapter '${choice}'`,
+      where: folder.path,
+      got: 'a run that has not saved one',
+      next: `finish it: voicegrpo train --resume --output-dir ${path}`,
+    });
+  }
+  const snapshot = directory === null ? null : readAdapter(directory);
+  // The run's own clips have their transcripts: no Whisper is needed for them.
+  const stored = manifest.files as InputFiles;
+  const given = (key: string) => settings.some((setting) => setting.path === key);
+  const files: InputFiles = {
+    policy: given('policy.model') ? inputFiles({ ...config, data: { ...config.data, use_text: true, source: 'bundled' } }).policy : stored.policy,
+    whisper: given('whisper.model') ? inputFiles({ ...config, data: { ...config.data, use_text: false, source: 'bundled' } }).whisper : stored.whisper,
+  };
+  if (!existsSync(files.policy)) {
+    throw problem({
+      code: 'E_MODEL',
+      expected: 'the model of the run',
+      where: files.policy,
+      got: 'no such file',
+      next: 'name the same file by --model FILE.gguf',
+    });
+  }
+  const wanted = (manifest.sha256 as { policy: string }).policy;
+  const found = await hashFile(files.policy);
+  if (found !== wanted) {
+    throw problem({
+      code: 'E_MODEL',
+      expected: `the model that the run was made with (SHA-256 ${wanted.slice(0, 12)}…)`,
+      where: files.policy,
+      got: `another one (${found.slice(0, 12)}…)`,
+      next: 'name the same file by --model FILE.gguf',
+    });
+  }
+  const threads = threadCount(config);
+  const policy = await loadNative().openPolicy(files.policy, { type: config.policy.base_type, threads });
+  let adapter: NativeAdapter | null = null;
+  try {
+    if (snapshot !== null) {
+      const { r, lora_alpha, target_modules } = config.lora;
+      adapter = policy.createAdapter({ rank: r, alpha: lora_alpha, targetModules: target_modules, seed: config.seed });
+      restoreAdapter(adapter, snapshot, directory as string);
+    }
+    const { labels } = dataset;
+    const prompts = createPromptBuilder(policy, config.prompt, labels, dataset.train, config.seed);
+    return {
+      folder,
+      config,
+      files,
+      threads,
+      dataset,
+      shares: labelShares(dataset.train, labels),
+      policy,
+      adapter,
+      evaluation: {
+        policy,
+        prompts,
+        labels,
+        maxCompletionLength: config.grpo.max_completion_length,
+        batchSize: config.evaluation.batch_size,
+      },
+      [Symbol.dispose]() {
+        adapter?.close();
+        policy.close();
+      },
+    };
+  } catch (error) {
+    adapter?.close();
+    policy.close();
+    throw error;
+  }
+}
+
+/** A copy of the run's configuration with other paths and threads; the flags are checked like those of `train`. */
+function withSettings(stored: Config, settings: readonly FlagSetting[]): Config {
+  const checked = loadConfig('default', settings).config;
+  const config = structuredClone(stored);
+  for (const { path } of settings) {
+    const [section, key] = path.split('.') as [keyof Config, string | undefined];
+    if (key === undefined) {
+      Object.assign(config, { [section]: checked[section] });
+    } else {
+      Object.assign(config[section], { [key]: (checked[section] as Record<string, unknown>)[key] });
+    }
+  }
+  return config;
+}
