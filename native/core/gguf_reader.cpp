@@ -7,6 +7,7 @@
 
 #include "error.h"
 #include "foreign_file.h"
+#include "gguf_values.h"
 #include "mapped_file.h"
 #include "quoted.h"
 
@@ -14,140 +15,12 @@ namespace vg {
 
 namespace {
 
-const char * const damaged_hint =
-    "the file is damaged or was not written by a GGUF tool: download it again or convert the model again";
+using namespace gguf;
 
-// The kinds of metadata values, as numbered in the format.
-enum Kind : uint32_t { U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64, N_KINDS };
-
-const char * const kind_names[N_KINDS] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
-                                          "bool", "string", "array", "u64", "i64", "f64"};
-// Bytes of one value in the file; 0 where it varies.
-const uint64_t kind_bytes[N_KINDS] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-
-constexpr uint64_t max_key_bytes = 65535;  // both from the format's description
-constexpr uint64_t max_name_bytes = 64;
-constexpr int max_array_depth = 4;
-// The smallest that an entry can be in the file: what bounds the counts, and with them the memory.
-constexpr uint64_t min_entry_bytes = 8 + 1 + 4 + 1;                // key length, key, kind, value
-constexpr uint64_t min_tensor_bytes = 8 + 1 + 4 + 8 + 4 + 8;       // name length, name, n_dims, one dim, type, offset
-constexpr uint64_t min_string_bytes = 8, min_array_bytes = 4 + 8;  // as array elements
-
-template <typename T> T load(const uint8_t * p) {
-    T value;
-    std::memcpy(&value, p, sizeof value);
-    return value;
-}
-
-std::string number(uint64_t n) { return std::to_string(n); }
-
-struct Value {
-    std::string_view key;
-    Kind kind = N_KINDS;
-    Kind element = N_KINDS;          // of an array
-    uint64_t count = 0;              // elements of an array, bytes of a string
-    const uint8_t * data = nullptr;  // first byte of the value, of the string's text, or of the first element
-};
-
-// A place in the mapped file from which nothing past the end can be read.
-class Cursor {
-  public:
-    explicit Cursor(const MappedFile & file) : file_(file) {}
-
-    // What is being read now, for errors: "metadata entry 3 of 17".
-    void at(const char * what, uint64_t index, uint64_t total) {
-        what_ = what;
-        index_ = index;
-        total_ = total;
-    }
-    std::string place() const {
-        return total_ == 0 ? what_ : what_ + (" " + number(index_ + 1) + " of " + number(total_));
-    }
-    [[noreturn]] void fail(const std::string & problem, const char * hint = damaged_hint) const {
-        throw Error("E_MODEL", file_.path() + ": " + problem, hint);
-    }
-
-    uint64_t left() const { return file_.size() - position_; }
-    uint64_t position() const { return position_; }
-    const uint8_t * take(uint64_t bytes) {
-        if (bytes > left()) {
-            fail("the file ends inside " + place() + " (" + number(file_.size()) + " bytes)",
-                 "the download was not finished: download it again");
-        }
-        const uint8_t * p = file_.data() + position_;
-        position_ += bytes;
-        return p;
-    }
-    template <typename T> T take() { return load<T>(take(sizeof(T))); }
-
-    std::string_view take_text(uint64_t limit, const char * what) {
-        const auto length = take<uint64_t>();
-        if (length > limit || length > left()) {
-            fail("the " + (what + (" of " + place())) + " claims " + number(length) + " bytes, at most " +
-                 number(std::min(limit, left())) + " can be there");
-        }
-        return {reinterpret_cast<const char *>(take(length)), size_t(length)};
-    }
-
-  private:
-    const MappedFile & file_;
-    uint64_t position_ = 0;
-    std::string what_ = "the header";
-    uint64_t index_ = 0, total_ = 0;
-};
-
-Kind take_kind(Cursor & in) {
-    const auto kind = in.take<uint32_t>();
-    if (kind >= N_KINDS)
-        in.fail(in.place() + " has the unknown kind " + number(kind));
-    return Kind(kind);
-}
-
-// Passes over the elements of an array, checking that they are all there.
-void skip_elements(Cursor & in, Kind kind, uint64_t count, int depth) {
-    const uint64_t least = kind == STRING ? min_string_bytes : kind == ARRAY ? min_array_bytes : kind_bytes[kind];
-    if (count > in.left() / least) {
-        in.fail(in.place() + " claims an array of " + number(count) + " values, more than the file can hold");
-    }
-    if (kind == STRING) {
-        for (uint64_t i = 0; i < count; ++i)
-            in.take_text(UINT64_MAX, "text");
-    } else if (kind == ARRAY) {
-        if (depth >= max_array_depth)
-            in.fail(in.place() + " nests arrays too deeply");
-        for (uint64_t i = 0; i < count; ++i) {
-            const Kind inner = take_kind(in);
-            skip_elements(in, inner, in.take<uint64_t>(), depth + 1);
-        }
-    } else {
-        const uint8_t * p = in.take(count * kind_bytes[kind]);
-        if (kind == BOOL && std::any_of(p, p + count, [](uint8_t b) { return b > 1; })) {
-            in.fail(in.place() + " has a boolean that is neither 0 nor 1");
-        }
-    }
-}
-
-Value take_value(Cursor & in) {
-    Value value;
-    value.key = in.take_text(max_key_bytes, "key");
-    if (value.key.empty())
-        in.fail(in.place() + " has an empty key");
-    value.kind = take_kind(in);
-    if (value.kind == STRING) {
-        const std::string_view text = in.take_text(UINT64_MAX, "text");
-        value.data = reinterpret_cast<const uint8_t *>(text.data());
-        value.count = text.size();
-    } else if (value.kind == ARRAY) {
-        value.element = take_kind(in);
-        value.count = in.take<uint64_t>();
-        value.data = in.take(0);
-        skip_elements(in, value.element, value.count, 1);
-    } else {
-        value.data = in.take(0);
-        skip_elements(in, value.kind, 1, 1);
-    }
-    return value;
-}
+constexpr uint64_t max_name_bytes = 64;  // from the format's description
+// The smallest that a tensor's description can be: name length, name, n_dims, one dim, type, offset.
+constexpr uint64_t min_tensor_bytes = 8 + 1 + 4 + 8 + 4 + 8;
+constexpr uint64_t max_reserve = 1 << 16;  // counts are the file's claim until that many entries were read
 
 bool multiply(uint64_t a, uint64_t b, uint64_t & product) {
     if (b != 0 && a > uint64_t(INT64_MAX) / b)
@@ -268,7 +141,7 @@ uint64_t GgufFile::Impl::read_header(Cursor & in) {
         in.fail("the header claims " + number(n_tensors) + " tensors, more than the file can hold");
     }
 
-    values.reserve(size_t(n_values));
+    values.reserve(size_t(std::min(n_values, max_reserve)));
     for (uint64_t i = 0; i < n_values; ++i) {
         in.at("metadata entry", i, n_values);
         values.push_back(take_value(in));
@@ -288,8 +161,8 @@ uint64_t GgufFile::Impl::read_header(Cursor & in) {
 
 void GgufFile::Impl::read_tensors(Cursor & in, uint64_t n) {
     std::vector<uint64_t> offsets;
-    offsets.reserve(size_t(n));
-    tensors.reserve(size_t(n));
+    offsets.reserve(size_t(std::min(n, max_reserve)));
+    tensors.reserve(size_t(std::min(n, max_reserve)));
     for (uint64_t i = 0; i < n; ++i) {
         in.at("the description of tensor", i, n);
         uint64_t offset = 0;
@@ -501,6 +374,8 @@ void GgufFile::to_f32(const GgufTensor & tensor, int64_t row, int64_t n, float *
         throw Error("E_INTERNAL", "rows " + std::to_string(row) + " + " + std::to_string(n) + " of tensor " +
                                       quoted(tensor.name) + ", which has " + std::to_string(rows));
     }
+    if (n == 0)
+        return;
     const uint8_t * data = tensor.data + size_t(row) * ggml_row_size(tensor.type, tensor.ne[0]);
     if (tensor.type == GGML_TYPE_F32) {
         std::memcpy(out, data, size_t(n * tensor.ne[0]) * sizeof(float));
