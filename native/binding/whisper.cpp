@@ -62,7 +62,7 @@ class WhisperHandle : public Handle<WhisperHandle, WhisperEngine> {
             auto    language = options.string("language");
             bool    translate = options.boolean("translate", false);
             int     threads = int(options.integer("threads", 1, 512));
-            Call    call(env, lane());
+            Call    call(env);  // no lane: several calls run side by side
             call.keep(info[0]);
             call.signal(info[2]);
             auto result = std::make_shared<WhisperResult>();

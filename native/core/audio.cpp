@@ -28,7 +28,7 @@ namespace vg {
 namespace {
 
 constexpr uint32_t MIN_RATE = 1000;
-constexpr uint32_t MAX_RATE = 768000;
+constexpr uint32_t MAX_RATE = 192000;
 constexpr uint32_t MAX_CHANNELS = 32;
 constexpr size_t   MAX_SAMPLES = size_t(1) << 28;  // 1 GiB of floats, 50 minutes of stereo at 44.1 kHz
 constexpr size_t   CHUNK_FRAMES = 16384;

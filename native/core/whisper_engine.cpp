@@ -71,7 +71,6 @@ std::vector<size_t> cut_points(const float * samples, size_t n, size_t window) {
 struct WhisperEngine::Impl {
     whisper_context * context = nullptr;
     WhisperInfo       info;
-    std::mutex        mutex;
     std::string       path;
 
     ~Impl() { whisper_free(context); }
@@ -181,8 +180,7 @@ WhisperResult WhisperEngine::transcribe(const float * samples, size_t n, const s
     params.abort_callback = [](void * flag) { return static_cast<const std::atomic<bool> *>(flag)->load(); };
     params.abort_callback_user_data = const_cast<std::atomic<bool> *>(&abort);
 
-    std::lock_guard<std::mutex> lock(impl_->mutex);
-    WhisperResult               result;
+    WhisperResult result;
     if (info.audio_context >= FULL_CONTEXT) {
         impl_->run(samples, n, 0, params, abort, result);
         return result;

@@ -33,7 +33,7 @@ struct WhisperResult {
     std::vector<WhisperSegment> segments;
 };
 
-// One loaded model. transcribe() may be called from several threads; the calls then run one after another.
+// One loaded model. transcribe() may run on several threads at once: the weights are only read, each call has its own state.
 class WhisperEngine {
   public:
     // Checks the whole file first, because whisper.cpp asserts or allocates on what a damaged file says. Throws E_MODEL.

@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+/** Registers the commands, nothing else. A usage error ends with exit code 2 and no stack. */
+import { readFileSync } from 'node:fs';
+import { Builtins, Cli } from 'clipanion';
+import { TranscribeCommand } from './commands/transcribe.js';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+const cli = new Cli({ binaryName: 'voicegrpo', binaryLabel: 'voicegrpo', binaryVersion: version });
+for (const command of [TranscribeCommand]) {
+  cli.register(command);
+}
+cli.register(Builtins.HelpCommand);
+cli.register(Builtins.VersionCommand);
+
+// `voicegrpo … | head` closes our stdout early: that is not an error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
+async function main(args: string[]): Promise<number> {
+  try {
+    return await cli.run(cli.process(args), Cli.defaultContext);
+  } catch (error) {
+    process.stderr.write(cli.error(error)); // only parsing throws: commands turn their errors into exit codes
+    return 2;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));
