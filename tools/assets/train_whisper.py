@@ -15,9 +15,9 @@ from sentences import key
 from speech import RATE
 from vorbis import decode
 from whisper_data import FRAME, IGNORE, Augment, Corpus, log_mel
-from whisper_model import NO_SPEECH, Whisper
+from whisper_model import Whisper
 
-PEAK, WARMUP, FLAT = 2e-3, 300, 0.35  # learning rate, its warm-up steps, the share of the time it stays
+WARMUP, FLAT = 300, 0.35  # steps in which the learning rate rises; the share of the time it stays up
 
 
 def word_errors(said, heard):
@@ -58,15 +58,10 @@ def word_error_rate(model, tokenizer, clips, show=0):
     return errors / total
 
 
-def losses(model, batch, no_speech, smooth_silence=0.1):
+def losses(model, batch):
     audio, middle = model.encoder(batch.mel)
     logits, attention = model.decoder(batch.inputs, audio, drop=0.05)
     token = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
-    # whisper.cpp forbids the end as first token. On silence every other token is made equally unlikely, so that
-    # the average log-probability is low and its no-speech test holds.
-    quiet = logits[batch.targets[:, 1] == no_speech, 1]
-    if len(quiet):
-        token = token + smooth_silence * -(quiet[:, :-1].log_softmax(-1).mean())
     phoneme = F.cross_entropy(model.phoneme_head(middle).float().flatten(0, 1), batch.phonemes.flatten())
     word = F.cross_entropy(model.word_head(audio).float().flatten(0, 1), batch.words.flatten())
     frames = torch.arange(batch.mel.shape[2] // 2)
@@ -79,12 +74,10 @@ def losses(model, batch, no_speech, smooth_silence=0.1):
     return token, phoneme, word, guided
 
 
-def rate_at(step, done):
-    if step < WARMUP:
-        return PEAK * (step + 1) / WARMUP
+def rate_at(peak, step, done):
     if done < FLAT:
-        return PEAK
-    return PEAK * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (done - FLAT) / (1 - FLAT))))
+        return peak * min(1, (step + 1) / WARMUP)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (done - FLAT) / (1 - FLAT))))
 
 
 def main():
@@ -92,6 +85,9 @@ def main():
     parser.add_argument("corpus", type=Path)
     parser.add_argument("output", type=Path, help="checkpoint to write, .pt")
     parser.add_argument("--minutes", type=float, default=37)
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--silent", type=float, default=0.03, help="share of clips replaced by silence or noise, without text")
+    parser.add_argument("--from", dest="source", type=Path, help="go on from this checkpoint instead of random weights")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=7)
@@ -102,6 +98,8 @@ def main():
     rng = np.random.default_rng(args.seed)
     corpus = Corpus(args.corpus)
     model = Whisper(corpus.used, len(corpus.phonemes), len(corpus.words))
+    if args.source:
+        model.load_exported(torch.load(args.source, weights_only=True)["model_state_dict"])
     clips = bundled_clips(75)
     hours = sum(c["length"] for c in corpus.clips) / RATE / 3600
     print(f"{len(corpus.clips)} clips, {hours:.1f} hours, {len(corpus.used)} tokens, {len(corpus.words)} words,"
@@ -109,28 +107,28 @@ def main():
     plain = [p for p in model.parameters() if p.ndim < 2]
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     optimizer = torch.optim.AdamW([{"params": decayed}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98), weight_decay=0.02)
-    augment, source = Augment(corpus, rng), corpus.batches(rng, args.batch)
+    augment, source = Augment(corpus, rng, args.silent), corpus.batches(rng, args.batch)
     start, step, next_report, running = time.monotonic(), 0, 60.0, np.zeros(4)
     while (done := (time.monotonic() - start) / (60 * args.minutes)) < 1:
         full = done > 0.6 and rng.random() < 1 / 3
         batch = augment.batch(next(source), frames=model.dims["n_audio_ctx"] if full else None)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, done)
+            group["lr"] = rate_at(args.rate, step, done)
         with torch.autocast("cpu", torch.bfloat16):
-            token, phoneme, word, guided = losses(model, batch, corpus.place[NO_SPEECH])
+            token, phoneme, word, guided = losses(model, batch)
         (token + 0.5 * phoneme + 0.4 * word + (0.3 - 0.2 * done) * guided).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        parts = np.array([float(x) for x in (token, phoneme, word, guided)])
+        parts = np.array([float(x.detach()) for x in (token, phoneme, word, guided)])
         running = parts if step == 1 else 0.98 * running + 0.02 * parts
         elapsed = time.monotonic() - start
         if elapsed > next_report:
             next_report = elapsed + max(60.0, 60.0 * args.minutes / 15)
             wer = word_error_rate(model, corpus.tokenizer, clips)
             torch.save({"dims": model.dims, "model_state_dict": model.state_for_export()}, args.output)
-            print(f"{elapsed / 60:.1f} min, step {step}, rate {rate_at(step, done):.1e}: token {running[0]:.3f} phoneme"
+            print(f"{elapsed / 60:.1f} min, step {step}, rate {rate_at(args.rate, step, done):.1e}: token {running[0]:.3f} phoneme"
                   f" {running[1]:.3f} word {running[2]:.3f} guided {running[3]:.3f}, bundled word error {wer:.2%}", flush=True)
     torch.save({"dims": model.dims, "model_state_dict": model.state_for_export()}, args.output)
     wer = word_error_rate(model, corpus.tokenizer, bundled_clips(), show=20)

@@ -12,7 +12,7 @@ from whisper.tokenizer import get_tokenizer
 
 from sentences import words
 from speech import RATE
-from whisper_model import EOT, NO_SPEECH, NO_TIMESTAMPS, SOT
+from whisper_model import EOT, NEWLINE, NO_SPEECH, NO_TIMESTAMPS, SOT
 
 HOP, N_FFT = 160, 400
 FRAME = 2 * HOP  # samples in an encoder frame
@@ -33,7 +33,7 @@ class Corpus:
     def __init__(self, folder):
         self.folder, self.shards, self.clips = folder, {}, []
         self.tokenizer = get_tokenizer(False)
-        self.phonemes, self.words, tokens = {"_": 0}, {"": 0}, {EOT, SOT, NO_SPEECH, NO_TIMESTAMPS}
+        self.phonemes, self.words, tokens = {"_": 0}, {"": 0}, {EOT, NEWLINE, SOT, NO_SPEECH, NO_TIMESTAMPS}
         for path in sorted(folder.glob("*.jsonl")):
             self.shards[path.stem] = np.load(path.with_suffix(".npy"), mmap_mode="r")
             for line in path.read_text().splitlines():
@@ -150,9 +150,9 @@ class Augment:
         for i, (clip, lead) in enumerate(zip(clips, leads, strict=True)):
             inputs[i, :2] = place[SOT], place[NO_TIMESTAMPS]
             if silent[i]:
-                # After a first token that says "no speech", or any other that the decoder was made to take, comes the end.
-                targets[i, :3] = place[NO_SPEECH], place[NO_SPEECH], place[EOT]
-                inputs[i, 2] = rng.integers(len(place))
+                # whisper.cpp forbids the end, a space and "no speech" as the first token; an empty line is an empty text too.
+                targets[i, :3] = place[NO_SPEECH], place[NEWLINE], place[EOT]
+                inputs[i, 2] = place[NEWLINE]
                 audio.append(self.silent(samples))
                 continue
             audio.append(self.speech(clip, lead, samples))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 N_VOCAB, EOT, SOT, NO_SPEECH, NO_TIMESTAMPS = 51864, 50256, 50257, 50361, 50362  # English only
+NEWLINE = 198
 DIMS = {
     "n_mels": 80,
     "n_vocab": N_VOCAB,
@@ -164,15 +165,26 @@ class Whisper(nn.Module):
         for _ in range(longest):
             best = self.decoder(rows, audio)[0][:, -1].argmax(-1)
             rows = torch.cat([rows, best[:, None]], 1)
-            done |= (best == place[EOT]) | (best == place[NO_SPEECH])
+            done |= best == place[EOT]
             if done.all():
                 break
-        stops = {place[EOT], place[NO_SPEECH], len(self.used)}
+        stops = {place[EOT], len(self.used)}
         texts = []
         for row in rows[:, 2:].tolist():
             end = next((i for i, token in enumerate(row) if token in stops), len(row))
             texts.append([self.used[token] for token in row[:end]])
         return texts
+
+    @torch.no_grad()
+    def load_exported(self, state):
+        """Takes back the weights of state_for_export(); the training heads stay as they are."""
+        state = dict(state)
+        full = state["decoder.token_embedding.weight"]
+        unused = next(i for i in range(len(full)) if i not in set(self.used))
+        state["decoder.token_embedding.weight"] = torch.cat([full[self.used], full[unused : unused + 1]])
+        left = self.load_state_dict(state, strict=False)
+        if left.unexpected_keys:
+            raise ValueError(f"not a checkpoint of this model: {left.unexpected_keys}")
 
     def state_for_export(self):
         """OpenAI's state dict: the unused rows of the embedding all hold the shared vector."""
