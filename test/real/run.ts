@@ -324,7 +324,9 @@ function whisperCli(): string {
 
 function voicegrpo(args: string[]): { stdout: string; status: number | null } {
   const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { bin: { voicegrpo: string } };
-  const { stdout, status } = spawnSync(process.execPath, [join(root, bin.voicegrpo), ...args], {
+  const script = join(root, bin.voicegrpo);
+  if (!existsSync(script)) throw new Error(`${script} is missing: run npm run build`);
+  const { stdout, status } = spawnSync(process.execPath, [script, ...args], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
     maxBuffer: 1 << 28,
