@@ -109,7 +109,7 @@ template <int TYPE> inline void read_row_as(const char * row, int64_t c, int64_t
         constexpr int size = TYPE == GGML_TYPE_F32 ? 4 : 2;
         char rest[4 * L] = {};
         memcpy(rest, row + (c + i) * size, (size_t)(n - i) * size);
-        const vf v = read_at < TYPE == GGML_TYPE_Q8_0 ? GGML_TYPE_F32 : TYPE > (rest, 0);
+        const vf v = read_at<TYPE == GGML_TYPE_Q8_0 ? GGML_TYPE_F32 : TYPE>(rest, 0);
         memcpy(dst + i, &v, (size_t)(n - i) * 4);
     }
 }

@@ -136,7 +136,7 @@ void check_product(const char * kernel, const Matrix & matrix, bool transposed, 
                 vg::test::fail(__FILE__, __LINE__, what + ": differs with " + std::to_string(nth) + " threads");
             }
         }
-        for (int64_t i = 0; i<m; i += m> 20 ? 13 : 1) {
+        for (int64_t i = 0; i < m; i += m > 20 ? 13 : 1) {
             const auto begin = before.begin() + i * ldy;
             std::vector<float> row(begin, begin + n);
             multiply(w, transposed, x.data() + i * ldx, k, row, n, 1, accumulate, 1);
@@ -172,7 +172,9 @@ TEST(gemm_long_sums) {
     with_each_kernel([](const char * kernel) {
         Random random;
         for (ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0}) {
-            const struct { int64_t rows, cols; } shapes[] = {{70, 1024}, {33, 1312}, {1300, 96}, {643, 64}, {2048, 32}};
+            const struct {
+                int64_t rows, cols;
+            } shapes[] = {{70, 1024}, {33, 1312}, {1300, 96}, {643, 64}, {2048, 32}};
             for (const auto & shape : shapes) {
                 const Matrix matrix(type, shape.rows, shape.cols, 0, random);
                 for (bool transposed : {false, true}) {
