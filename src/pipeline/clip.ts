@@ -1,8 +1,8 @@
 /** An audio file to 16 kHz mono samples, with what is worth knowing about it. */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { ConverterType, create } from '@alexanderolsen/libsamplerate-js';
-import { problem } from '../errors.js';
+import libsamplerate from '@alexanderolsen/libsamplerate-js';
+import { problem, VoiceGrpoError } from '../errors.js';
 import type { NativeError } from '../native/addon.js';
 import { loadNative } from '../native/load.js';
 
@@ -35,7 +35,13 @@ export async function loadClip(file: string): Promise<LoadedClip> {
   const decoded = await loadNative()
     .decodeAudio(bytes)
     .catch((error: NativeError) => {
-      throw problem({ code: error.code, where: file, expected: 'an audio file', got: `this: ${error.message}`, next: error.hint });
+      throw problem({
+        code: error.code,
+        where: file,
+        expected: 'an audio file',
+        got: `this: ${error.message}`,
+        next: error.hint,
+      });
     });
   const { peak, rms } = level(decoded.samples);
   return {
@@ -56,9 +62,20 @@ async function readBytes(file: string): Promise<Uint8Array> {
   try {
     const bytes = await readFile(file);
     if (bytes.length <= MAX_BYTES) return bytes;
-    throw problem({ code: 'E_AUDIO', where: file, expected: 'at most 1 GiB', got: `${bytes.length} bytes`, next: 'Cut it into shorter files.' });
+    throw problem({
+      code: 'E_AUDIO',
+      where: file,
+      expected: 'at most 1 GiB',
+      got: `${bytes.length} bytes`,
+      next: 'Cut it into shorter files.',
+    });
   } catch (error) {
-    const got: Record<string, string> = { ENOENT: 'nothing: no such file', EISDIR: 'a folder', EACCES: 'a file that may not be read', ERR_FS_FILE_TOO_LARGE: 'more than 2 GiB' };
+    const got: Record<string, string> = {
+      ENOENT: 'nothing: no such file',
+      EISDIR: 'a folder',
+      EACCES: 'a file that may not be read',
+      ERR_FS_FILE_TOO_LARGE: 'more than 2 GiB',
+    };
     const what = got[(error as NodeJS.ErrnoException).code ?? ''];
     if (!what) throw error;
     throw problem({ code: 'E_AUDIO', where: file, expected: 'an audio file', got: what, next });
@@ -87,7 +104,9 @@ export async function resample(samples: Float32Array, rate: number): Promise<Flo
   // The filter looks ahead; zeros behind the end bring out what it still holds.
   const padded = new Float32Array(samples.length + Math.ceil(rate / 10));
   padded.set(samples);
-  const converter = await create(1, rate, SAMPLE_RATE, { converterType: ConverterType.SRC_SINC_BEST_QUALITY });
+  const converter = await libsamplerate.create(1, rate, SAMPLE_RATE, {
+    converterType: libsamplerate.ConverterType.SRC_SINC_BEST_QUALITY,
+  });
   try {
     const converted = converter.full(padded);
     const result = new Float32Array(length);
