@@ -2,11 +2,16 @@
 /** Registers the commands, nothing else. A usage error ends with exit code 2 and no stack. */
 import { readFileSync } from 'node:fs';
 import { Builtins, Cli } from 'clipanion';
+import { ClassifyCommand } from './commands/classify.js';
+import { EvalCommand } from './commands/eval.js';
+import { TrainCommand } from './commands/train.js';
 import { TranscribeCommand } from './commands/transcribe.js';
 
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 const cli = new Cli({ binaryName: 'voicegrpo', binaryLabel: 'voicegrpo', binaryVersion: version });
-for (const command of [TranscribeCommand]) {
+for (const command of [TrainCommand, EvalCommand, ClassifyCommand, TranscribeCommand]) {
   cli.register(command);
 }
 cli.register(Builtins.HelpCommand);

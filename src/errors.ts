@@ -35,20 +35,38 @@ export interface Problem {
 
 /** 'Expected <expected> in <where>, got <got>.' with the next step as hint. */
 export function problem({ code = 'E_INTERNAL', expected, where, got, next }: Problem): VoiceGrpoError {
-  return new VoiceGrpoError(`${where}: expected ${expected}, got ${got.trimEnd()}.`.replace(/([.?!])\.$/, '$1'), { code, hint: next });
+  return new VoiceGrpoError(`${where}: expected ${expected}, got ${got.trimEnd()}.`.replace(/([.?!])\.$/, '$1'), {
+    code,
+    hint: next,
+  });
 }
 
 /** Codes of the addon that mean a defect of ours, not of the user's files: shown with a stack. */
 const DEFECTS = new Set(['E_ARGUMENT', 'E_CLOSED', 'E_INTERNAL']);
-const SYSTEM_CODES = new Set(['ENOENT', 'EACCES', 'EPERM', 'EEXIST', 'EISDIR', 'ENOTDIR', 'ENOSPC', 'EROFS', 'EMFILE', 'EDQUOT']);
+const SYSTEM_CODES = new Set([
+  'ENOENT',
+  'EACCES',
+  'EPERM',
+  'EEXIST',
+  'EISDIR',
+  'ENOTDIR',
+  'ENOSPC',
+  'EROFS',
+  'EMFILE',
+  'EDQUOT',
+]);
 
 /** What the command line prints for an error, and the exit code it ends with. */
 export function presentError(error: unknown): { text: string; exitCode: number } {
-  if (!(error instanceof Error)) return { text: `Something that is not an error was thrown: ${String(error)}`, exitCode: 1 };
+  if (!(error instanceof Error))
+    return { text: `Something that is not an error was thrown: ${String(error)}`, exitCode: 1 };
   const { code = '', hint = '' } = error as { code?: unknown; hint?: unknown };
-  const known = error instanceof VoiceGrpoError || (typeof code === 'string' && /^E_[A-Z]+$/.test(code) && !DEFECTS.has(code));
+  const known =
+    error instanceof VoiceGrpoError || (typeof code === 'string' && /^E_[A-Z]+$/.test(code) && !DEFECTS.has(code));
   if (known) {
-    const sentences = [error.message, hint].filter((part) => typeof part === 'string' && part.trim() !== '').map(sentence);
+    const sentences = [error.message, hint]
+      .filter((part) => typeof part === 'string' && part.trim() !== '')
+      .map(sentence);
     return { text: sentences.join('\n'), exitCode: EXIT_CODES[String(code)] ?? 1 };
   }
   if (SYSTEM_CODES.has(String(code))) return { text: sentence(error.message), exitCode: 1 };

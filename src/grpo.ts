@@ -110,7 +110,12 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   const files = { metrics: join(folder.path, 'metrics.jsonl'), completions: join(folder.path, 'completions.jsonl') };
   const seconds = { train: 0, eval: 0 };
 
-  using adapter = policy.createAdapter({ rank: lora.r, alpha: lora.lora_alpha, targetModules: lora.target_modules, seed });
+  using adapter = policy.createAdapter({
+    rank: lora.r,
+    alpha: lora.lora_alpha,
+    targetModules: lora.target_modules,
+    seed,
+  });
   const adapterConfig: AdapterConfig = { base_model_name_or_path: config.policy.model, ...lora };
   const prompts = createPromptBuilder(policy, config.prompt, labels, dataset.train, seed);
   const shares = labelShares(dataset.train, labels);
@@ -133,7 +138,9 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   };
   let best: AdapterSnapshot | null = null;
   const checkpoint = setup.resume
-    ? newestCheckpoint(folder.checkpoints, (path, fault) => observer.note(`Left out the damaged checkpoint ${path}: ${fault}.`))
+    ? newestCheckpoint(folder.checkpoints, (path, fault) =>
+        observer.note(`Left out the damaged checkpoint ${path}: ${fault}.`),
+      )
     : null;
   if (checkpoint !== null) {
     ({ state, best } = readCheckpoint(checkpoint, adapter));
@@ -157,7 +164,11 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     targetAccuracy: config.stopping.target_accuracy,
   };
   const judge = (step: number, result: Evaluation): void => {
-    const decision = afterEvaluation(state.stopping, { step, reward: result.reward, accuracy: result.accuracy }, stoppingOptions);
+    const decision = afterEvaluation(
+      state.stopping,
+      { step, reward: result.reward, accuracy: result.accuracy },
+      stoppingOptions,
+    );
     state = { ...state, stopping: decision.state, stopReason: decision.stop };
     if (decision.improved) {
       best = snapshotAdapter(adapter);
@@ -171,7 +182,11 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
 
   const save = (finished: boolean): void => {
     state = { ...state, finished };
-    writeCheckpoint(folder.checkpoints, { adapter, config: adapterConfig, state, best }, config.output.save_total_limit);
+    writeCheckpoint(
+      folder.checkpoints,
+      { adapter, config: adapterConfig, state, best },
+      config.output.save_total_limit,
+    );
     writeFolderAtomic(folder.last, adapterFiles(snapshotAdapter(adapter), adapterConfig));
     writeFolderAtomic(folder.best, adapterFiles(best ?? snapshotAdapter(adapter), adapterConfig));
   };
@@ -192,7 +207,13 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     for (let k = 0; k < accumulation; k++) {
       const microStep = (step - 1) * accumulation + k;
       if (generation === null || microStep % microStepsPerGeneration === 0) {
-        generation = await generate(step, Math.floor(microStep / microStepsPerGeneration), accumulation - k, metrics, completions);
+        generation = await generate(
+          step,
+          Math.floor(microStep / microStepsPerGeneration),
+          accumulation - k,
+          metrics,
+          completions,
+        );
       }
       const part = generation.parts[microStep % partsPerGeneration] as MicroBatch;
       loss += await gradient(part, generation.temperature, metrics);
@@ -270,7 +291,10 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     restoreAdapter(adapter, best, folder.best);
   }
   const after = await heldOut('after', adapter);
-  writeFileAtomic(join(folder.path, 'evaluation.json'), json({ best_step: state.stopping.best?.step ?? null, before, after }));
+  writeFileAtomic(
+    join(folder.path, 'evaluation.json'),
+    json({ best_step: state.stopping.best?.step ?? null, before, after }),
+  );
   return result(after);
 
   function result(after: Evaluation | null): TrainResult {
@@ -324,7 +348,8 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     const rollouts = groups.flatMap((group) => group.rollouts);
     lengthMetrics(metrics, rollouts);
     const tokens = groups.reduce(
-      (sum, group) => sum + G * group.prompt.tokens.length + group.rollouts.reduce((own, { tokens: { length } }) => own + length, 0),
+      (sum, group) =>
+        sum + G * group.prompt.tokens.length + group.rollouts.reduce((own, { tokens: { length } }) => own + length, 0),
       0,
     );
     state = { ...state, numTokens: state.numTokens + tokens };
@@ -427,8 +452,14 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   }
 
   /** Log-probabilities of the answers, a row each. */
-  async function logProbRows(groups: readonly Group[], of: NativeAdapter | null, temperature: number): Promise<Float32Array[]> {
-    const packed = packGroups(groups.map(({ prompt, rollouts }) => ({ prompt, answers: rollouts.map(({ tokens }) => tokens) })));
+  async function logProbRows(
+    groups: readonly Group[],
+    of: NativeAdapter | null,
+    temperature: number,
+  ): Promise<Float32Array[]> {
+    const packed = packGroups(
+      groups.map(({ prompt, rollouts }) => ({ prompt, answers: rollouts.map(({ tokens }) => tokens) })),
+    );
     const { logProbs } = await policy.logProbs({ ...packed, adapter: of, temperature });
     return unpackRows(logProbs, packed.lengths, packed.maxCompletionLength);
   }
@@ -442,7 +473,9 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       return 0;
     }
     const answers = live.flatMap((b) => Array.from({ length: G }, (_, g) => b * G + g));
-    const packed = packGroups(groups.map(({ prompt, rollouts }) => ({ prompt, answers: rollouts.map(({ tokens }) => tokens) })));
+    const packed = packGroups(
+      groups.map(({ prompt, rollouts }) => ({ prompt, answers: rollouts.map(({ tokens }) => tokens) })),
+    );
     const L = packed.maxCompletionLength;
     const pick = (rows: Float32Array[] | null) =>
       rows === null
@@ -479,7 +512,10 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     }
     const entropies = unpackRows(result.entropies, packed.lengths, L);
     const tokens = entropies.reduce((sum, row) => sum + row.length, 0);
-    metrics.add('entropy', entropies.reduce((sum, row) => sum + row.reduce((own, value) => own + value, 0), 0) / tokens);
+    metrics.add(
+      'entropy',
+      entropies.reduce((sum, row) => sum + row.reduce((own, value) => own + value, 0), 0) / tokens,
+    );
     if (grpo.beta > 0) {
       metrics.add('kl', result.kl);
     }

@@ -1,7 +1,7 @@
 /** voicegrpo as a library: the loop and its stages. `voicegrpo/rewards` has the rewards alone, without the addon. */
 export { type Config, type FlagSetting, type LoadedConfig, loadConfig, PRESETS } from './config/load.js';
 export { VoiceGrpoError } from './errors.js';
-export { train, type TrainObserver, type TrainResult, type TrainSetup } from './grpo.js';
+export { type TrainObserver, type TrainResult, type TrainSetup, train } from './grpo.js';
 export type * from './native/addon.js';
 export { loadNative } from './native/load.js';
 export { advantagesOf } from './pipeline/advantages.js';

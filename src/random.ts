@@ -53,7 +53,14 @@ export function hash32(text: string): number {
  *
  * @param stream what the number is for; different streams never share numbers
  */
-export function randomInteger(seed: number, stream: string, a: number, b: number, index: number, bound: number): number {
+export function randomInteger(
+  seed: number,
+  stream: string,
+  a: number,
+  b: number,
+  index: number,
+  bound: number,
+): number {
   const high = Math.floor(seed / 0x100000000) >>> 0;
   const key: [number, number] = [seed >>> 0, (high ^ hash32(stream)) >>> 0];
   const [word0, word1] = philox4x32([a >>> 0, b >>> 0, index >>> 0, 0], key);

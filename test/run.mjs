@@ -14,7 +14,11 @@ const LIMIT_MS = 15 * 60 * 1000;
 /** @returns {Promise<{ code: number | null, signal: string | null, output: string }>} */
 function execute(command, args) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1' } });
+    const child = spawn(command, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1' },
+    });
     let output = '';
     const timer = setTimeout(() => {
       output += `\nstopped after ${LIMIT_MS / 60000} minutes\n`;
@@ -66,7 +70,12 @@ const jobs = [
     .map(String)
     .filter((file) => file.endsWith('.test.ts'))
     .sort()
-    .map((file) => ({ name: `test/${file}`, command: process.execPath, args: ['--import', 'tsx', path.join('test', file)], totals: uvuTotals })),
+    .map((file) => ({
+      name: `test/${file}`,
+      command: process.execPath,
+      args: ['--import', 'tsx', path.join('test', file)],
+      totals: uvuTotals,
+    })),
 ].filter((job) => job.name.includes(filter));
 
 let passed = 0;
@@ -83,8 +92,10 @@ for (const job of jobs) {
   else if (result.code !== 0) wrong.push(`exit code ${result.code}`);
   if (!totals) wrong.push('printed no totals: it crashed, or .run() is missing');
   else if (totals.total === 0) wrong.push('ran no test');
-  else if (totals.passed + totals.skipped !== totals.total) wrong.push(`${totals.total - totals.passed - totals.skipped} of ${totals.total} failed`);
-  if (totals && totals.skipped > reasons.length) wrong.push(`${totals.skipped} skipped, but ${reasons.length} reasons (lines "skipped: …")`);
+  else if (totals.passed + totals.skipped !== totals.total)
+    wrong.push(`${totals.total - totals.passed - totals.skipped} of ${totals.total} failed`);
+  if (totals && totals.skipped > reasons.length)
+    wrong.push(`${totals.skipped} skipped, but ${reasons.length} reasons (lines "skipped: …")`);
 
   passed += totals?.passed ?? 0;
   skipped += totals?.skipped ?? 0;

@@ -73,7 +73,9 @@ function checkTools() {
   const cmake = works('cmake');
   const version = cmake?.match(/(\d+)\.(\d+)/);
   if (!cmake) {
-    missing.push(`CMake (3.18 or newer): ${how('cmake', 'https://cmake.org/download/, or `pip install cmake`, or `brew install cmake`')}`);
+    missing.push(
+      `CMake (3.18 or newer): ${how('cmake', 'https://cmake.org/download/, or `pip install cmake`, or `brew install cmake`')}`,
+    );
   } else if (version && Number(version[1]) * 100 + Number(version[2]) < 318) {
     missing.push(`a newer CMake: found ${version[0]}, 3.18 is needed; \`pip install cmake\` gives a new one`);
   }
@@ -86,13 +88,17 @@ function checkTools() {
   }
   const cCompilers = process.env.CC ? [process.env.CC.split(' ')[0]] : ['cc', 'gcc', 'clang'];
   if (!cCompilers.some((name) => works(name))) {
-    missing.push(`a C compiler (looked for ${cCompilers.join(', ')}): ${how('gcc', process.platform === 'darwin' ? xcode : 'install GCC or Clang')}`);
+    missing.push(
+      `a C compiler (looked for ${cCompilers.join(', ')}): ${how('gcc', process.platform === 'darwin' ? xcode : 'install GCC or Clang')}`,
+    );
   }
   if (!works('ninja') && !works('make')) {
     missing.push(`make or ninja: ${how('make', process.platform === 'darwin' ? xcode : 'install GNU make')}`);
   }
   if (missing.length > 0) {
-    fail(`the addon is compiled on this machine, and something for that is missing:\n  - ${missing.join('\n  - ')}\nThen run: npm run build:native`);
+    fail(
+      `the addon is compiled on this machine, and something for that is missing:\n  - ${missing.join('\n  - ')}\nThen run: npm run build:native`,
+    );
   }
 }
 
@@ -105,7 +111,9 @@ function cmakeJs(args) {
   }
   const result = spawnSync(process.execPath, [bin, ...args], { cwd: root, stdio: 'inherit' });
   if (result.status !== 0) {
-    fail(`${args[0]} failed (exit code ${result.status}); the messages above say where. Node ${process.version}, ${os.platform()} ${os.arch()}.`);
+    fail(
+      `${args[0]} failed (exit code ${result.status}); the messages above say where. Node ${process.version}, ${os.platform()} ${os.arch()}.`,
+    );
   }
 }
 
@@ -119,11 +127,19 @@ function build({ variant, ifNeeded, options }) {
   checkTools();
 
   const environment = (process.env.VOICEGRPO_CMAKE_OPTIONS ?? '').split(/\s+/).filter(Boolean);
-  const defines = [`VOICEGRPO_OUTPUT_DIR=${path.join(root, out)}`, ...own, ...environment.map((o) => o.replace(/^-D/, '')), ...options];
+  const defines = [
+    `VOICEGRPO_OUTPUT_DIR=${path.join(root, out)}`,
+    ...own,
+    ...environment.map((o) => o.replace(/^-D/, '')),
+    ...options,
+  ];
   const common = ['--directory', root, '--out', path.join(root, tree), ...(config === 'Debug' ? ['--debug'] : [])];
   const wanted = JSON.stringify({ defines, node: process.version });
   const stamp = path.join(root, tree, 'voicegrpo-options.json');
-  const configured = fs.existsSync(path.join(root, tree, 'CMakeCache.txt')) && fs.existsSync(stamp) && fs.readFileSync(stamp, 'utf8') === wanted;
+  const configured =
+    fs.existsSync(path.join(root, tree, 'CMakeCache.txt')) &&
+    fs.existsSync(stamp) &&
+    fs.readFileSync(stamp, 'utf8') === wanted;
   if (!configured) {
     // cmake-js picks a generator anew; a tree of another generator or place cannot be reused.
     fs.rmSync(path.join(root, tree, 'CMakeCache.txt'), { force: true });

@@ -6,7 +6,8 @@
 
 namespace vg::binding {
 
-// --- errors ---------------------------------------------------------------------------------------------------------------
+// --- errors
+// ---------------------------------------------------------------------------------------------------------------
 
 Napi::Error make_error(Napi::Env env, const vg::Error & error) {
     Napi::Error made = Napi::Error::New(env, error.what());
@@ -27,7 +28,8 @@ Napi::Value guard_async(Napi::Env env, const std::function<Napi::Value()> & f) {
     return deferred.Promise();
 }
 
-// --- arguments ------------------------------------------------------------------------------------------------------------
+// --- arguments
+// ------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -40,21 +42,27 @@ std::string number_text(double value) {
 // What came, in a few words: `"abc"`, `12`, `undefined`, `an object`.
 std::string describe(const Napi::Value & value) {
     switch (value.Type()) {
-        case napi_undefined: return "undefined";
-        case napi_null: return "null";
-        case napi_boolean: return value.As<Napi::Boolean>() ? "true" : "false";
-        case napi_number: return number_text(value.As<Napi::Number>().DoubleValue());
+        case napi_undefined:
+            return "undefined";
+        case napi_null:
+            return "null";
+        case napi_boolean:
+            return value.As<Napi::Boolean>() ? "true" : "false";
+        case napi_number:
+            return number_text(value.As<Napi::Number>().DoubleValue());
         case napi_string: {
             std::string text = value.As<Napi::String>();
             return text.size() <= 40 ? "\"" + text + "\"" : "a string of " + std::to_string(text.size()) + " bytes";
         }
-        case napi_function: return "a function";
+        case napi_function:
+            return "a function";
         case napi_object:
             if (value.IsArray()) {
                 return "an array";
             }
             return value.IsTypedArray() ? "another kind of typed array" : "an object";
-        default: return "something else";
+        default:
+            return "something else";
     }
 }
 
@@ -92,17 +100,18 @@ Napi::Value Options::get(const char * key) const {
 
 double Options::number(const char * key, double low, double high) const {
     Napi::Value value = get(key);
-    double      number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+    double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
     if (!std::isfinite(number) || number < low || number > high) {
         bool bounded = high < std::numeric_limits<double>::max() || low > -std::numeric_limits<double>::max();
-        wrong(key, bounded ? "a number from " + number_text(low) + " to " + number_text(high) : "a finite number", value);
+        wrong(key, bounded ? "a number from " + number_text(low) + " to " + number_text(high) : "a finite number",
+              value);
     }
     return number;
 }
 
 int64_t Options::integer(const char * key, int64_t low, int64_t high) const {
     Napi::Value value = get(key);
-    double      number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+    double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
     if (std::isnan(number) || number != std::floor(number) || number < double(low) || number > double(high)) {
         wrong(key, "a whole number from " + std::to_string(low) + " to " + std::to_string(high), value);
     }
@@ -140,7 +149,7 @@ std::vector<std::string> Options::strings(const char * key) const {
     if (!value.IsArray()) {
         wrong(key, "an array of strings", value);
     }
-    Napi::Array              array = value.As<Napi::Array>();
+    Napi::Array array = value.As<Napi::Array>();
     std::vector<std::string> strings;
     for (uint32_t i = 0; i < array.Length(); i++) {
         Napi::Value item = array.Get(i);
@@ -157,23 +166,23 @@ namespace {
 template <class T> struct ArrayKind;
 template <> struct ArrayKind<float> {
     static constexpr napi_typedarray_type type = napi_float32_array;
-    static constexpr const char *         name = "Float32Array";
+    static constexpr const char * name = "Float32Array";
 };
 template <> struct ArrayKind<double> {
     static constexpr napi_typedarray_type type = napi_float64_array;
-    static constexpr const char *         name = "Float64Array";
+    static constexpr const char * name = "Float64Array";
 };
 template <> struct ArrayKind<int32_t> {
     static constexpr napi_typedarray_type type = napi_int32_array;
-    static constexpr const char *         name = "Int32Array";
+    static constexpr const char * name = "Int32Array";
 };
 template <> struct ArrayKind<uint32_t> {
     static constexpr napi_typedarray_type type = napi_uint32_array;
-    static constexpr const char *         name = "Uint32Array";
+    static constexpr const char * name = "Uint32Array";
 };
 template <> struct ArrayKind<uint8_t> {
     static constexpr napi_typedarray_type type = napi_uint8_array;
-    static constexpr const char *         name = "Uint8Array";
+    static constexpr const char * name = "Uint8Array";
 };
 
 }  // namespace
@@ -190,13 +199,14 @@ template <class T> Span<T> Options::typed_array(const Napi::Value & value, const
     return {array.Data(), array.ElementLength()};
 }
 
-template Span<float>    Options::typed_array<float>(const Napi::Value &, const std::string &, int64_t);
-template Span<double>   Options::typed_array<double>(const Napi::Value &, const std::string &, int64_t);
-template Span<int32_t>  Options::typed_array<int32_t>(const Napi::Value &, const std::string &, int64_t);
+template Span<float> Options::typed_array<float>(const Napi::Value &, const std::string &, int64_t);
+template Span<double> Options::typed_array<double>(const Napi::Value &, const std::string &, int64_t);
+template Span<int32_t> Options::typed_array<int32_t>(const Napi::Value &, const std::string &, int64_t);
 template Span<uint32_t> Options::typed_array<uint32_t>(const Napi::Value &, const std::string &, int64_t);
-template Span<uint8_t>  Options::typed_array<uint8_t>(const Napi::Value &, const std::string &, int64_t);
+template Span<uint8_t> Options::typed_array<uint8_t>(const Napi::Value &, const std::string &, int64_t);
 
-// --- handles --------------------------------------------------------------------------------------------------------------
+// --- handles
+// --------------------------------------------------------------------------------------------------------------
 
 std::map<std::string, Napi::FunctionReference> & constructors(Napi::Env env) {
     using Map = std::map<std::string, Napi::FunctionReference>;
@@ -208,7 +218,8 @@ std::map<std::string, Napi::FunctionReference> & constructors(Napi::Env env) {
     return *map;
 }
 
-// --- the promise worker ---------------------------------------------------------------------------------------------------
+// --- the promise worker
+// ---------------------------------------------------------------------------------------------------
 
 // Lives from Call::run to the end of the call; Napi::AsyncWorker deletes it.
 class Worker : public Napi::AsyncWorker {
@@ -230,7 +241,9 @@ class Worker : public Napi::AsyncWorker {
         auto listener = Napi::Function::New(Env(), [flag](const Napi::CallbackInfo &) { flag->store(true); });
         Napi::Object once = Napi::Object::New(Env());
         once.Set("once", true);
-        signal.Get("addEventListener").As<Napi::Function>().Call(signal, {Napi::String::New(Env(), "abort"), listener, once});
+        signal.Get("addEventListener")
+            .As<Napi::Function>()
+            .Call(signal, {Napi::String::New(Env(), "abort"), listener, once});
         signal_ = Napi::Persistent(signal);
         listener_ = Napi::Persistent(listener);
     }
@@ -308,15 +321,15 @@ class Worker : public Napi::AsyncWorker {
         listener_.Reset();
     }
 
-    Napi::Promise::Deferred                deferred_;
-    std::shared_ptr<Lane>                  lane_;
-    std::vector<Napi::ObjectReference>     kept_;
+    Napi::Promise::Deferred deferred_;
+    std::shared_ptr<Lane> lane_;
+    std::vector<Napi::ObjectReference> kept_;
     std::function<void(const AbortFlag &)> work_;
-    std::function<Napi::Value(Napi::Env)>  finish_;
-    std::shared_ptr<AbortFlag>             abort_ = std::make_shared<AbortFlag>(false);
-    std::optional<vg::Error>               failure_;
-    Napi::ObjectReference                  signal_;
-    Napi::FunctionReference                listener_;
+    std::function<Napi::Value(Napi::Env)> finish_;
+    std::shared_ptr<AbortFlag> abort_ = std::make_shared<AbortFlag>(false);
+    std::optional<vg::Error> failure_;
+    Napi::ObjectReference signal_;
+    Napi::FunctionReference listener_;
 };
 
 void Call::keep(const Napi::Value & value) {

@@ -1,7 +1,7 @@
 // Policy and Adapter of src/native/addon.ts over core/policy.h.
 //
-// Token and reward arrays of a call are copied (a few kilobytes): JavaScript could change them after they were checked, and
-// an unchecked token would end the process inside ggml. LoRA matrices and results are views over native memory.
+// Token and reward arrays of a call are copied (a few kilobytes): JavaScript could change them after they were checked,
+// and an unchecked token would end the process inside ggml. LoRA matrices and results are views over native memory.
 #include "policy.h"
 
 #include <cmath>
@@ -17,7 +17,7 @@ namespace {
 // The adapter's matrices were made on the policy's engine, so the policy outlives it.
 struct AdapterCore {
     std::shared_ptr<vg::Policy> policy;
-    std::unique_ptr<vg::Lora>   lora;
+    std::unique_ptr<vg::Lora> lora;
 };
 
 template <class T> std::vector<T> copied(const Options & options, const char * key, int64_t expected = -1) {
@@ -68,16 +68,17 @@ class AdapterHandle : public Handle<AdapterHandle, AdapterCore> {
         Napi::Env env = info.Env();
         return guard(env, [&]() -> Napi::Value {
             const auto owner = core();
-            if (!views_.IsEmpty()) return views_.Value();
-            auto &      matrices = owner->lora->matrices();
+            if (!views_.IsEmpty())
+                return views_.Value();
+            auto & matrices = owner->lora->matrices();
             Napi::Array list = Napi::Array::New(env, matrices.size());
             for (size_t i = 0; i < matrices.size(); ++i) {
                 const auto & m = matrices[i];
-                const auto   view = [&](ggml_tensor * t) {
+                const auto view = [&](ggml_tensor * t) {
                     return make_view<Napi::Float32Array>(env, owner, static_cast<float *>(t->data), size_t(m.size()));
                 };
                 Napi::Object tensor = Napi::Object::New(env);
-                Napi::Array  shape = Napi::Array::New(env, 2);
+                Napi::Array shape = Napi::Array::New(env, 2);
                 shape.Set(0u, double(m.rows));
                 shape.Set(1u, double(m.cols));
                 tensor.Set("name", m.name);
@@ -104,7 +105,7 @@ class AdapterHandle : public Handle<AdapterHandle, AdapterCore> {
     Napi::Value Step(const Napi::CallbackInfo & info) {
         return guard(info.Env(), [&]() -> Napi::Value {
             idle("step");
-            const Options    options(info[0], "step");
+            const Options options(info[0], "step");
             vg::AdamWOptions o;
             o.learning_rate = options.number("learningRate", 0);
             o.beta1 = options.number("beta1", 0, 1);
@@ -122,7 +123,8 @@ class AdapterHandle : public Handle<AdapterHandle, AdapterCore> {
     // The matrices are being read or written by a call that has not ended.
     void idle(const char * method) {
         core();
-        if (lane()->busy) throw_argument(std::string(method) + ": the policy is still computing; await that call first");
+        if (lane()->busy)
+            throw_argument(std::string(method) + ": the policy is still computing; await that call first");
     }
 
     Napi::ObjectReference views_;
@@ -131,7 +133,8 @@ class AdapterHandle : public Handle<AdapterHandle, AdapterCore> {
 // ---- Policy ----
 
 std::shared_ptr<AdapterCore> adapter_of(const Options & options) {
-    if (!options.has("adapter")) return nullptr;
+    if (!options.has("adapter"))
+        return nullptr;
     return AdapterHandle::from(options.get("adapter"), options.where() + ": `adapter`")->core();
 }
 
@@ -180,8 +183,9 @@ Napi::Value PolicyHandle::Info(const Napi::CallbackInfo & call) {
         const auto & policy = *core();
         const auto & p = policy.params();
         const auto & tokenizer = policy.tokenizer();
-        const auto   token = [&](int32_t id) -> Napi::Value {
-            if (id < 0) return env.Null();
+        const auto token = [&](int32_t id) -> Napi::Value {
+            if (id < 0)
+                return env.Null();
             Napi::Object object = Napi::Object::New(env);
             object.Set("id", id);
             object.Set("text", policy.token_text(id));
@@ -197,12 +201,15 @@ Napi::Value PolicyHandle::Info(const Napi::CallbackInfo & call) {
         info.Set("slidingWindow", p.window);
         info.Set("parameters", double(policy.model().n_parameters()));
         info.Set("baseType", policy.model().type_name());
-        info.Set("chatTemplate", policy.chat_template().empty() ? env.Null() : Napi::Value(Napi::String::New(env, policy.chat_template())));
+        info.Set("chatTemplate", policy.chat_template().empty()
+                                     ? env.Null()
+                                     : Napi::Value(Napi::String::New(env, policy.chat_template())));
         info.Set("bosToken", token(tokenizer.bos()));
         info.Set("eosToken", token(tokenizer.eos()));
         Napi::Array stops = Napi::Array::New(env);
         for (const int32_t id : {tokenizer.eos(), tokenizer.eot()}) {
-            if (id >= 0 && !(stops.Length() > 0 && stops.Get(0u).As<Napi::Number>().Int32Value() == id)) stops.Set(stops.Length(), id);
+            if (id >= 0 && !(stops.Length() > 0 && stops.Get(0u).As<Napi::Number>().Int32Value() == id))
+                stops.Set(stops.Length(), id);
         }
         info.Set("stopTokens", stops);
         info.Set("addBos", tokenizer.add_bos());
@@ -213,42 +220,45 @@ Napi::Value PolicyHandle::Info(const Napi::CallbackInfo & call) {
 Napi::Value PolicyHandle::Tokenize(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
         const Options options(info[1], "tokenize");
-        return give_vector<Napi::Int32Array>(info.Env(), core()->tokenizer().encode(read_string(info[0], "tokenize: the text"),
-                                                                                    options.boolean("addBos"), options.boolean("parseSpecial")));
+        return give_vector<Napi::Int32Array>(
+            info.Env(), core()->tokenizer().encode(read_string(info[0], "tokenize: the text"),
+                                                   options.boolean("addBos"), options.boolean("parseSpecial")));
     });
 }
 
 Napi::Value PolicyHandle::Detokenize(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
-        const auto &  policy = *core();
-        const auto    tokens = Options::typed_array<int32_t>(info[0], "detokenize: the tokens");
+        const auto & policy = *core();
+        const auto tokens = Options::typed_array<int32_t>(info[0], "detokenize: the tokens");
         const Options options(info[1], "detokenize");
         for (const int32_t token : tokens) {
-            if (token < 0 || size_t(token) >= policy.tokenizer().size()) {
+            if (token < 0 || token >= policy.params().n_vocab) {
                 throw_argument("detokenize: token " + std::to_string(token) + " is outside of the vocabulary");
             }
         }
-        return Napi::String::New(info.Env(), policy.tokenizer().decode(tokens.data, tokens.size, options.boolean("special")));
+        return Napi::String::New(info.Env(),
+                                 policy.tokenizer().decode(tokens.data, tokens.size, options.boolean("special")));
     });
 }
 
 Napi::Value PolicyHandle::CreateAdapter(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
         const Options options(info[0], "createAdapter");
-        auto          adapter = std::make_shared<AdapterCore>();
+        auto adapter = std::make_shared<AdapterCore>();
         adapter->policy = core();
         adapter->lora = core()->create_adapter(int(options.integer("rank", 1, 1024)), float(options.number("alpha", 0)),
-                                               options.strings("targetModules"), uint64_t(options.integer("seed", 0, int64_t{1} << 53)));
+                                               options.strings("targetModules"),
+                                               uint64_t(options.integer("seed", 0, int64_t{1} << 53)));
         return AdapterHandle::wrap(info.Env(), adapter, lane());
     });
 }
 
 Napi::Value PolicyHandle::Rollout(const Napi::CallbackInfo & info) {
     return guard_async(info.Env(), [&]() -> Napi::Value {
-        const auto    policy = core();
+        const auto policy = core();
         const Options options(info[0], "rollout");
-        const auto    adapter = adapter_of(options);
-        auto          r = std::make_shared<vg::RolloutRequest>();
+        const auto adapter = adapter_of(options);
+        auto r = std::make_shared<vg::RolloutRequest>();
         r->lora = adapter ? adapter->lora.get() : nullptr;
         r->prompt_tokens = copied<int32_t>(options, "promptTokens");
         r->prompt_lengths = copied<int32_t>(options, "promptLengths");
@@ -267,51 +277,60 @@ Napi::Value PolicyHandle::Rollout(const Napi::CallbackInfo & info) {
         Call call(info.Env(), lane());
         call.signal(info[1]);
         auto result = std::make_shared<vg::RolloutResult>();
-        return call.run([=](const AbortFlag & abort) { (void)adapter; *result = policy->rollout(*r, &abort); },
-                        [=](Napi::Env env) -> Napi::Value {
-                            Napi::Object object = Napi::Object::New(env), seconds = Napi::Object::New(env);
-                            Napi::Array  texts = Napi::Array::New(env, result->texts.size());
-                            for (size_t i = 0; i < result->texts.size(); ++i) texts.Set(uint32_t(i), result->texts[i]);
-                            object.Set("tokens", give_vector<Napi::Int32Array>(env, std::move(result->tokens)));
-                            object.Set("lengths", give_vector<Napi::Int32Array>(env, std::move(result->lengths)));
-                            object.Set("logProbs", give_vector<Napi::Float32Array>(env, std::move(result->log_probs)));
-                            object.Set("finish", give_vector<Napi::Uint8Array>(env, std::move(result->finish)));
-                            object.Set("texts", texts);
-                            seconds.Set("prefill", result->prefill_seconds);
-                            seconds.Set("decode", result->decode_seconds);
-                            object.Set("seconds", seconds);
-                            return object;
-                        });
+        return call.run(
+            [=](const AbortFlag & abort) {
+                (void)adapter;
+                *result = policy->rollout(*r, &abort);
+            },
+            [=](Napi::Env env) -> Napi::Value {
+                Napi::Object object = Napi::Object::New(env), seconds = Napi::Object::New(env);
+                Napi::Array texts = Napi::Array::New(env, result->texts.size());
+                for (size_t i = 0; i < result->texts.size(); ++i)
+                    texts.Set(uint32_t(i), result->texts[i]);
+                object.Set("tokens", give_vector<Napi::Int32Array>(env, std::move(result->tokens)));
+                object.Set("lengths", give_vector<Napi::Int32Array>(env, std::move(result->lengths)));
+                object.Set("logProbs", give_vector<Napi::Float32Array>(env, std::move(result->log_probs)));
+                object.Set("finish", give_vector<Napi::Uint8Array>(env, std::move(result->finish)));
+                object.Set("texts", texts);
+                seconds.Set("prefill", result->prefill_seconds);
+                seconds.Set("decode", result->decode_seconds);
+                object.Set("seconds", seconds);
+                return object;
+            });
     });
 }
 
 Napi::Value PolicyHandle::LogProbs(const Napi::CallbackInfo & info) {
     return guard_async(info.Env(), [&]() -> Napi::Value {
-        const auto    policy = core();
+        const auto policy = core();
         const Options options(info[0], "logProbs");
-        const auto    adapter = adapter_of(options);
-        auto          r = std::make_shared<vg::PackedRequest>();
+        const auto adapter = adapter_of(options);
+        auto r = std::make_shared<vg::PackedRequest>();
         r->lora = adapter ? adapter->lora.get() : nullptr;
         read_packed(options, *r);
 
         Call call(info.Env(), lane());
         call.signal(info[1]);
         auto result = std::make_shared<vg::LogProbResult>();
-        return call.run([=](const AbortFlag & abort) { (void)adapter; *result = policy->log_probs(*r, &abort); },
-                        [=](Napi::Env env) -> Napi::Value {
-                            Napi::Object object = Napi::Object::New(env);
-                            set_log_probs(env, object, *result);
-                            return object;
-                        });
+        return call.run(
+            [=](const AbortFlag & abort) {
+                (void)adapter;
+                *result = policy->log_probs(*r, &abort);
+            },
+            [=](Napi::Env env) -> Napi::Value {
+                Napi::Object object = Napi::Object::New(env);
+                set_log_probs(env, object, *result);
+                return object;
+            });
     });
 }
 
 Napi::Value PolicyHandle::AccumulateGradient(const Napi::CallbackInfo & info) {
     return guard_async(info.Env(), [&]() -> Napi::Value {
-        const auto    policy = core();
+        const auto policy = core();
         const Options options(info[0], "accumulateGradient");
-        const auto    adapter = adapter_of(options);
-        auto          r = std::make_shared<vg::GradientRequest>();
+        const auto adapter = adapter_of(options);
+        auto r = std::make_shared<vg::GradientRequest>();
         r->lora = adapter ? adapter->lora.get() : nullptr;
         read_packed(options, *r);
         const auto n = int64_t(r->lengths.size());
@@ -326,33 +345,37 @@ Napi::Value PolicyHandle::AccumulateGradient(const Napi::CallbackInfo & info) {
         Call call(info.Env(), lane());
         call.signal(info[1]);
         auto result = std::make_shared<vg::GradientResult>();
-        return call.run([=](const AbortFlag & abort) { (void)adapter; *result = policy->accumulate_gradient(*r, &abort); },
-                        [=](Napi::Env env) -> Napi::Value {
-                            Napi::Object object = Napi::Object::New(env), seconds = Napi::Object::New(env);
-                            set_log_probs(env, object, *result);
-                            object.Set("loss", result->loss);
-                            object.Set("kl", result->kl);
-                            object.Set("clipLow", result->clip_low);
-                            object.Set("clipHigh", result->clip_high);
-                            object.Set("ratioMean", result->ratio_mean);
-                            object.Set("ratioMax", result->ratio_max);
-                            seconds.Set("forward", result->forward_seconds);
-                            seconds.Set("head", result->head_seconds);
-                            seconds.Set("backward", result->backward_seconds);
-                            object.Set("seconds", seconds);
-                            return object;
-                        });
+        return call.run(
+            [=](const AbortFlag & abort) {
+                (void)adapter;
+                *result = policy->accumulate_gradient(*r, &abort);
+            },
+            [=](Napi::Env env) -> Napi::Value {
+                Napi::Object object = Napi::Object::New(env), seconds = Napi::Object::New(env);
+                set_log_probs(env, object, *result);
+                object.Set("loss", result->loss);
+                object.Set("kl", result->kl);
+                object.Set("clipLow", result->clip_low);
+                object.Set("clipHigh", result->clip_high);
+                object.Set("ratioMean", result->ratio_mean);
+                object.Set("ratioMax", result->ratio_max);
+                seconds.Set("forward", result->forward_seconds);
+                seconds.Set("head", result->head_seconds);
+                seconds.Set("backward", result->backward_seconds);
+                object.Set("seconds", seconds);
+                return object;
+            });
     });
 }
 
 Napi::Value open_policy(const Napi::CallbackInfo & info) {
     return guard_async(info.Env(), [&]() -> Napi::Value {
         const std::string path = read_string(info[0], "openPolicy: the path");
-        const Options     options(info[1], "openPolicy");
+        const Options options(info[1], "openPolicy");
         const std::string type = options.string("type", "auto");
-        const int         threads = int(options.integer("threads", 1, 512));
-        auto              policy = std::make_shared<std::shared_ptr<vg::Policy>>();
-        Call              call(info.Env());
+        const int threads = int(options.integer("threads", 1, 512));
+        auto policy = std::make_shared<std::shared_ptr<vg::Policy>>();
+        Call call(info.Env());
         return call.run([=](const AbortFlag &) { *policy = std::make_shared<vg::Policy>(path, type, threads); },
                         [=](Napi::Env env) -> Napi::Value { return PolicyHandle::wrap(env, *policy); });
     });

@@ -26,7 +26,7 @@ Napi::Object result_object(Napi::Env env, const WhisperResult & result) {
     Napi::Array segments = Napi::Array::New(env, result.segments.size());
     for (size_t i = 0; i < result.segments.size(); i++) {
         const WhisperSegment & segment = result.segments[i];
-        Napi::Object           object = Napi::Object::New(env);
+        Napi::Object object = Napi::Object::New(env);
         object.Set("start", segment.start);
         object.Set("end", segment.end);
         object.Set("text", segment.text);
@@ -44,9 +44,10 @@ Napi::Object result_object(Napi::Env env, const WhisperResult & result) {
 class WhisperHandle : public Handle<WhisperHandle, WhisperEngine> {
   public:
     using Handle::Handle;
-    static constexpr const char *             kName = "Whisper";
-    static std::vector<PropertyDescriptor>    methods() {
-        return {InstanceMethod<&WhisperHandle::Transcribe>("transcribe"), InstanceAccessor<&WhisperHandle::Info>("info")};
+    static constexpr const char * kName = "Whisper";
+    static std::vector<PropertyDescriptor> methods() {
+        return {InstanceMethod<&WhisperHandle::Transcribe>("transcribe"),
+                InstanceAccessor<&WhisperHandle::Info>("info")};
     }
 
     Napi::Value Info(const Napi::CallbackInfo & info) {
@@ -56,13 +57,13 @@ class WhisperHandle : public Handle<WhisperHandle, WhisperEngine> {
     Napi::Value Transcribe(const Napi::CallbackInfo & info) {
         Napi::Env env = info.Env();
         return guard_async(env, [&]() -> Napi::Value {
-            auto    engine = core();
-            auto    samples = Options::typed_array<float>(info[0], "transcribe: `samples`");
+            auto engine = core();
+            auto samples = Options::typed_array<float>(info[0], "transcribe: `samples`");
             Options options(info[1], "transcribe");
-            auto    language = options.string("language");
-            bool    translate = options.boolean("translate", false);
-            int     threads = int(options.integer("threads", 1, 512));
-            Call    call(env);  // no lane: several calls run side by side
+            auto language = options.string("language");
+            bool translate = options.boolean("translate", false);
+            int threads = int(options.integer("threads", 1, 512));
+            Call call(env);  // no lane: several calls run side by side
             call.keep(info[0]);
             call.signal(info[2]);
             auto result = std::make_shared<WhisperResult>();

@@ -11,8 +11,9 @@ double adamw_step(Lora & lora, const AdamWOptions & o) {
     double total = 0;
     for (const auto & m : lora.matrices()) {
         const auto * g = static_cast<const float *>(m.gradient->data);
-        double       sum = 0;
-        for (int64_t i = 0; i < m.size(); ++i) sum += double(g[i]) * g[i];
+        double sum = 0;
+        for (int64_t i = 0; i < m.size(); ++i)
+            sum += double(g[i]) * g[i];
         if (!std::isfinite(sum)) {
             throw Error("E_NUMERIC", "the gradient of " + m.name + " is not finite",
                         "lower learning_rate or max_grad_norm; the adapter was not changed");
@@ -26,9 +27,9 @@ double adamw_step(Lora & lora, const AdamWOptions & o) {
     const double correction1 = 1 - std::pow(o.beta1, double(lora.updates));
     const double correction2 = std::sqrt(1 - std::pow(o.beta2, double(lora.updates)));
     for (auto & m : lora.matrices()) {
-        auto *       p = static_cast<float *>(m.data->data);
-        auto *       avg = static_cast<float *>(m.exp_avg->data);
-        auto *       sq = static_cast<float *>(m.exp_avg_sq->data);
+        auto * p = static_cast<float *>(m.data->data);
+        auto * avg = static_cast<float *>(m.exp_avg->data);
+        auto * sq = static_cast<float *>(m.exp_avg_sq->data);
         const auto * g = static_cast<const float *>(m.gradient->data);
         for (int64_t i = 0; i < m.size(); ++i) {
             const double gi = double(g[i]) * clip;

@@ -14,8 +14,8 @@ struct AdamWOptions {
     double max_grad_norm = 0;  // 0: no clipping
 };
 
-// Clips the gradient to max_grad_norm (torch's clip_grad_norm_), updates the adapter and returns the norm before clipping.
-// Throws E_NUMERIC naming the tensor, with nothing changed, when a gradient is not finite.
+// Clips the gradient to max_grad_norm (torch's clip_grad_norm_), updates the adapter and returns the norm before
+// clipping. Throws E_NUMERIC naming the tensor, with nothing changed, when a gradient is not finite.
 double adamw_step(Lora & lora, const AdamWOptions & options);
 
 }  // namespace vg

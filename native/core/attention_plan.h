@@ -25,11 +25,11 @@ struct AttentionRow {
 };
 
 struct AttentionPlan {
-    int                         n_head = 0;
-    int64_t                     n_keys = 0;
-    int64_t                     score_floats = 0;
+    int n_head = 0;
+    int64_t n_keys = 0;
+    int64_t score_floats = 0;
     std::vector<AttentionBlock> blocks;  // blocks of the same query come in the order of their columns
-    std::vector<AttentionRow>   rows;    // one per query token
+    std::vector<AttentionRow> rows;      // one per query token
 
     void add_row(int32_t position, int32_t width) {
         rows.push_back({score_floats, width, position});

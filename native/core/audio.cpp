@@ -30,22 +30,26 @@ namespace {
 constexpr uint32_t MIN_RATE = 1000;
 constexpr uint32_t MAX_RATE = 192000;
 constexpr uint32_t MAX_CHANNELS = 32;
-constexpr size_t   MAX_SAMPLES = size_t(1) << 28;  // 1 GiB of floats, 50 minutes of stereo at 44.1 kHz
-constexpr size_t   CHUNK_FRAMES = 16384;
+constexpr size_t MAX_SAMPLES = size_t(1) << 28;  // 1 GiB of floats, 50 minutes of stereo at 44.1 kHz
+constexpr size_t CHUNK_FRAMES = 16384;
 
 [[noreturn]] void fail(const std::string & message) {
     throw Error("E_AUDIO", message,
-                "WAV, MP3, FLAC and Ogg Vorbis are read here; others can be converted with `ffmpeg -i FILE -ar 16000 -ac 1 out.wav`.");
+                "WAV, MP3, FLAC and Ogg Vorbis are read here; others can be converted with `ffmpeg -i FILE -ar 16000 "
+                "-ac 1 out.wav`.");
 }
 
-// read(frames, out) returns how many frames it wrote. Memory grows with what is decoded, never with what a header claims.
-void read_all(DecodedAudio & audio, uint32_t rate, uint32_t channels, const std::function<size_t(size_t, float *)> & read) {
+// read(frames, out) returns how many frames it wrote. Memory grows with what is decoded, never with what a header
+// claims.
+void read_all(DecodedAudio & audio, uint32_t rate, uint32_t channels,
+              const std::function<size_t(size_t, float *)> & read) {
     if (rate < MIN_RATE || rate > MAX_RATE) {
-        fail("the sample rate in its header is " + std::to_string(rate) + " Hz, expected " + std::to_string(MIN_RATE) + " to " +
-             std::to_string(MAX_RATE));
+        fail("the sample rate in its header is " + std::to_string(rate) + " Hz, expected " + std::to_string(MIN_RATE) +
+             " to " + std::to_string(MAX_RATE));
     }
     if (channels < 1 || channels > MAX_CHANNELS) {
-        fail("its header names " + std::to_string(channels) + " channels, expected 1 to " + std::to_string(MAX_CHANNELS));
+        fail("its header names " + std::to_string(channels) + " channels, expected 1 to " +
+             std::to_string(MAX_CHANNELS));
     }
     audio.sample_rate = int(rate);
     audio.channels = int(channels);
@@ -53,7 +57,8 @@ void read_all(DecodedAudio & audio, uint32_t rate, uint32_t channels, const std:
         size_t have = audio.samples.size();
         if (have + CHUNK_FRAMES * channels > MAX_SAMPLES) {
             throw Error("E_LIMIT",
-                        "it decodes to more than " + std::to_string(MAX_SAMPLES / channels / rate / 60) + " minutes of audio",
+                        "it decodes to more than " + std::to_string(MAX_SAMPLES / channels / rate / 60) +
+                            " minutes of audio",
                         "Cut it into shorter files.");
         }
         audio.samples.resize(have + CHUNK_FRAMES * channels);
@@ -68,8 +73,8 @@ void read_all(DecodedAudio & audio, uint32_t rate, uint32_t channels, const std:
 void check_complete(const DecodedAudio & audio, uint64_t promised) {
     uint64_t frames = audio.samples.size() / size_t(audio.channels);
     if (frames < promised) {
-        fail("the file is truncated or damaged: its header promises " + std::to_string(promised) + " samples a channel, " +
-             std::to_string(frames) + " could be decoded");
+        fail("the file is truncated or damaged: its header promises " + std::to_string(promised) +
+             " samples a channel, " + std::to_string(frames) + " could be decoded");
     }
 }
 
@@ -84,7 +89,8 @@ void decode_wav(const uint8_t * bytes, size_t size, DecodedAudio & audio) {
 }
 
 void decode_flac(const uint8_t * bytes, size_t size, DecodedAudio & audio) {
-    std::unique_ptr<ma_dr_flac, void (*)(ma_dr_flac *)> flac(ma_dr_flac_open_memory(bytes, size, nullptr), ma_dr_flac_close);
+    std::unique_ptr<ma_dr_flac, void (*)(ma_dr_flac *)> flac(ma_dr_flac_open_memory(bytes, size, nullptr),
+                                                             ma_dr_flac_close);
     if (!flac) {
         fail("its FLAC header cannot be read");
     }
@@ -112,15 +118,15 @@ void decode_vorbis(const uint8_t * bytes, size_t size, DecodedAudio & audio) {
     }
     // Whatever the headers ask for comes out of this one block, so they cannot ask for more.
     std::vector<char> arena(size_t(8) << 20);
-    stb_vorbis_alloc  alloc = {arena.data(), int(arena.size())};
-    int               error = 0;
+    stb_vorbis_alloc alloc = {arena.data(), int(arena.size())};
+    int error = 0;
     std::unique_ptr<stb_vorbis, void (*)(stb_vorbis *)> vorbis(stb_vorbis_open_memory(bytes, int(size), &error, &alloc),
                                                                stb_vorbis_close);
     if (!vorbis) {
         fail("its Vorbis headers cannot be read (error " + std::to_string(error) + " of stb_vorbis)");
     }
     stb_vorbis_info info = stb_vorbis_get_info(vorbis.get());
-    unsigned        promised = stb_vorbis_stream_length_in_samples(vorbis.get());
+    unsigned promised = stb_vorbis_stream_length_in_samples(vorbis.get());
     read_all(audio, info.sample_rate, uint32_t(info.channels), [&](size_t n, float * out) {
         int got = stb_vorbis_get_samples_float_interleaved(vorbis.get(), info.channels, out, int(n) * info.channels);
         return size_t(std::max(got, 0));

@@ -10,9 +10,9 @@ namespace vg {
 
 struct DecodedAudio {
     std::vector<float> samples;  // [frames × channels], interleaved, in [-1, 1]
-    int                sample_rate = 0;
-    int                channels = 0;
-    std::string        format;  // "wav", "mp3", "flac", "vorbis"
+    int sample_rate = 0;
+    int channels = 0;
+    std::string format;  // "wav", "mp3", "flac", "vorbis"
 };
 
 // Throws vg::Error("E_AUDIO") for bytes that are empty, not audio, truncated, or whose header lies about them.

@@ -15,7 +15,8 @@ bool starts_with(const uint8_t * bytes, size_t size, size_t offset, const char *
     return offset <= size && size - offset >= n && std::memcmp(bytes + offset, text, n) == 0;
 }
 
-// --- WAV: RIFF chunks -------------------------------------------------------------------------------------------------------
+// --- WAV: RIFF chunks
+// -------------------------------------------------------------------------------------------------------
 
 std::string inspect_wav(const uint8_t * bytes, size_t size) {
     bool has_format = false;
@@ -45,7 +46,8 @@ std::string inspect_wav(const uint8_t * bytes, size_t size) {
     return has_format ? "is truncated: it ends before its audio begins" : "is truncated: it ends inside its header";
 }
 
-// --- Ogg: pages, RFC 3533 ---------------------------------------------------------------------------------------------------
+// --- Ogg: pages, RFC 3533
+// ---------------------------------------------------------------------------------------------------
 
 struct CrcTable {
     uint32_t of[256];
@@ -63,7 +65,7 @@ struct CrcTable {
 
 uint32_t ogg_crc(const uint8_t * page, size_t size) {
     static const CrcTable table;
-    uint32_t              crc = 0;
+    uint32_t crc = 0;
     for (size_t i = 0; i < size; i++) {
         uint8_t byte = i >= 22 && i < 26 ? 0 : page[i];  // the checksum's own place counts as zero
         crc = (crc << 8) ^ table.of[((crc >> 24) & 0xFF) ^ byte];
@@ -104,31 +106,33 @@ AudioContainer inspect_ogg_codec(const uint8_t * bytes, size_t size) {
     if (starts_with(bytes, size, packet, "OpusHead")) {
         return {AudioFormat::UNKNOWN, "is Ogg Opus, which is not supported"};
     }
-    return {AudioFormat::UNKNOWN, size < 64 ? "is truncated: it ends inside its first Ogg page" : "is Ogg without Vorbis audio"};
+    return {AudioFormat::UNKNOWN,
+            size < 64 ? "is truncated: it ends inside its first Ogg page" : "is Ogg without Vorbis audio"};
 }
 
-// --- MP3: a walk over the frame headers, ISO 11172-3 2.4.1.3 ----------------------------------------------------------------
+// --- MP3: a walk over the frame headers, ISO 11172-3 2.4.1.3
+// ----------------------------------------------------------------
 
 // Bytes of the frame whose header is at p, 0 when there is none.
 size_t mp3_frame(const uint8_t * p) {
-    static const int kbps[2][3][15] = {
-        {{0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448},
-         {0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384},
-         {0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}},
-        {{0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256},
-         {0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160},
-         {0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160}}};
+    static const int kbps[2][3][15] = {{{0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448},
+                                        {0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384},
+                                        {0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}},
+                                       {{0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256},
+                                        {0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160},
+                                        {0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160}}};
     static const int hz[3] = {44100, 48000, 32000};
 
     int version = (p[1] >> 3) & 3;  // 0: 2.5, 2: 2, 3: 1
     int layer = 4 - ((p[1] >> 1) & 3);
     int rate = p[2] >> 4, frequency = (p[2] >> 2) & 3, padding = (p[2] >> 1) & 1;
-    if (p[0] != 0xFF || (p[1] & 0xE0) != 0xE0 || version == 1 || layer == 4 || rate == 0 || rate == 15 || frequency == 3) {
+    if (p[0] != 0xFF || (p[1] & 0xE0) != 0xE0 || version == 1 || layer == 4 || rate == 0 || rate == 15 ||
+        frequency == 3) {
         return 0;
     }
     bool low = version != 3;
-    int  sample_rate = hz[frequency] >> (version == 3 ? 0 : version == 2 ? 1 : 2);
-    int  bits = kbps[low ? 1 : 0][layer - 1][rate] * 1000;
+    int sample_rate = hz[frequency] >> (version == 3 ? 0 : version == 2 ? 1 : 2);
+    int bits = kbps[low ? 1 : 0][layer - 1][rate] * 1000;
     if (layer == 1) {
         return size_t((12 * bits / sample_rate + padding) * 4);
     }
@@ -140,15 +144,16 @@ size_t mp3_start(const uint8_t * bytes, size_t size) {
     if (size < 10 || !starts_with(bytes, size, 0, "ID3")) {
         return 0;
     }
-    size_t length = size_t(bytes[6] & 127) << 21 | size_t(bytes[7] & 127) << 14 | size_t(bytes[8] & 127) << 7 | (bytes[9] & 127);
+    size_t length =
+        size_t(bytes[6] & 127) << 21 | size_t(bytes[7] & 127) << 14 | size_t(bytes[8] & 127) << 7 | (bytes[9] & 127);
     return 10 + length + ((bytes[5] & 16) != 0 ? 10 : 0);
 }
 
 // Chance makes a frame header now and then, three in a row at the right distances almost never.
 bool looks_like_mp3(const uint8_t * bytes, size_t size) {
     size_t at = mp3_start(bytes, size);
-    bool   tagged = at > 0;
-    int    frames = 0;
+    bool tagged = at > 0;
+    int frames = 0;
     while (frames < 3 && at + 4 <= size && mp3_frame(bytes + at) > 0) {
         at += mp3_frame(bytes + at);
         frames++;

@@ -1,5 +1,5 @@
-// Looks through an audio file before it is decoded: which format it is, and whether it ends before its own structure does.
-// The decoders read what they can and stop quietly at the first gap, so a truncated file must be noticed here.
+// Looks through an audio file before it is decoded: which format it is, and whether it ends before its own structure
+// does. The decoders read what they can and stop quietly at the first gap, so a truncated file must be noticed here.
 #pragma once
 
 #include <cstddef>

@@ -12,7 +12,8 @@ namespace vg {
 Context make_context(size_t n_tensors, size_t n_graph_nodes) {
     ggml_init_params params = {};
     params.mem_size = n_tensors * ggml_tensor_overhead();
-    if (n_graph_nodes > 0) params.mem_size += ggml_graph_overhead_custom(n_graph_nodes, false);
+    if (n_graph_nodes > 0)
+        params.mem_size += ggml_graph_overhead_custom(n_graph_nodes, false);
     params.mem_size += 1024;
     params.no_alloc = true;
     return Context(ggml_init(params));
@@ -25,7 +26,8 @@ Engine::Engine(int threads) : threads_(threads) {
         throw Error("E_ARGUMENT", "threads must be between 1 and 512, not " + std::to_string(threads));
     }
     backend_ = ggml_backend_cpu_init();
-    if (!backend_) throw Error("E_INTERNAL", "ggml's CPU backend could not be started");
+    if (!backend_)
+        throw Error("E_INTERNAL", "ggml's CPU backend could not be started");
     ggml_backend_cpu_set_n_threads(backend_, threads);
     ggml_backend_cpu_set_abort_callback(
         backend_,
@@ -34,12 +36,14 @@ Engine::Engine(int threads) : threads_(threads) {
             return flag != nullptr && flag->load(std::memory_order_relaxed);
         },
         this);
-    for (auto & arena : arenas_) arena = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_));
+    for (auto & arena : arenas_)
+        arena = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_));
     scratch_.resize(size_t(threads));
 }
 
 Engine::~Engine() {
-    for (auto & arena : arenas_) ggml_gallocr_free(arena);
+    for (auto & arena : arenas_)
+        ggml_gallocr_free(arena);
     ggml_backend_free(backend_);
 }
 
@@ -60,7 +64,8 @@ void Engine::place(ggml_cgraph * graph, Arena arena) {
 }
 
 void Engine::check_abort() const {
-    if (abort_ != nullptr && abort_->load(std::memory_order_relaxed)) throw Error("E_ABORTED", "stopped on request");
+    if (abort_ != nullptr && abort_->load(std::memory_order_relaxed))
+        throw Error("E_ABORTED", "stopped on request");
 }
 
 // Work that keeps a thread busy for about a tenth of a millisecond.
@@ -77,9 +82,9 @@ void Engine::run(ggml_cgraph * graph, double flops) {
 }
 
 void Engine::parallel(double flops, const std::function<void(int, int)> & f) {
-    Context       ctx = make_context(2, 8);
+    Context ctx = make_context(2, 8);
     ggml_cgraph * graph = ggml_new_graph_custom(ctx.get(), 8, false);
-    float         unused = 0;
+    float unused = 0;
     ggml_tensor * node = ggml_custom_4d(
         ctx.get(), GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0,
         [](ggml_tensor *, int ith, int nth, void * data) {
@@ -92,11 +97,13 @@ void Engine::parallel(double flops, const std::function<void(int, int)> & f) {
 }
 
 void Engine::reserve_scratch(size_t bytes) {
-    if (bytes <= scratch_bytes_) return;
+    if (bytes <= scratch_bytes_)
+        return;
     bytes = (bytes + 63) / 64 * 64;
     for (auto & s : scratch_) {
         s.reset(std::aligned_alloc(64, bytes));
-        if (!s) throw Error("E_LIMIT", "there is not enough memory for the matrix product's work space");
+        if (!s)
+            throw Error("E_LIMIT", "there is not enough memory for the matrix product's work space");
     }
     scratch_bytes_ = bytes;
 }

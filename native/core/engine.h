@@ -33,7 +33,7 @@ class Engine {
     ~Engine();
     Engine(const Engine &) = delete;
 
-    int            threads() const { return threads_; }
+    int threads() const { return threads_; }
     ggml_backend_t backend() const { return backend_; }
 
     // Gives every tensor of ctx memory. Throws E_LIMIT when there is none.
@@ -43,14 +43,14 @@ class Engine {
     enum Arena { FORWARD = 0, BACKWARD = 1 };
     // Places the tensors; set inputs afterwards, then run(). Throws E_LIMIT when memory is short.
     void place(ggml_cgraph * graph, Arena arena);
-    // flops: about how much work it is. A small graph runs on fewer threads: meeting the others at every node would cost more
-    // than it saves, above all beside a busy neighbour. Results do not depend on the number of threads.
+    // flops: about how much work it is. A small graph runs on fewer threads: meeting the others at every node would
+    // cost more than it saves, above all beside a busy neighbour. Results do not depend on the number of threads.
     void run(ggml_cgraph * graph, double flops);
 
     // f(thread, threads) on as many threads as the work is worth, returning when all are done.
     void parallel(double flops, const std::function<void(int, int)> & f);
 
-    void   reserve_scratch(size_t bytes);
+    void reserve_scratch(size_t bytes);
     void * scratch(int thread) const { return scratch_[size_t(thread)].get(); }
 
     // Polled between graph nodes; run() and parallel() throw E_ABORTED once it is set.
@@ -61,12 +61,12 @@ class Engine {
     struct Free {
         void operator()(void * p) const;
     };
-    int                                      threads_;
-    ggml_backend_t                           backend_ = nullptr;
-    ggml_gallocr_t                           arenas_[2] = {nullptr, nullptr};
+    int threads_;
+    ggml_backend_t backend_ = nullptr;
+    ggml_gallocr_t arenas_[2] = {nullptr, nullptr};
     std::vector<std::unique_ptr<void, Free>> scratch_;
-    size_t                                   scratch_bytes_ = 0;
-    const AbortFlag *                        abort_ = nullptr;
+    size_t scratch_bytes_ = 0;
+    const AbortFlag * abort_ = nullptr;
 };
 
 }  // namespace vg

@@ -18,13 +18,9 @@ static constexpr int kRopeNeox = GGML_ROPE_TYPE_NEOX;
 static void keep_data(ggml_tensor * t) { ggml_set_output(t->view_src ? t->view_src : t); }
 
 Gemma3Graph::Gemma3Graph(const Gemma3 & model, Engine & engine, const ForwardPass & pass)
-    : model_(model),
-      p_(model.params()),
-      engine_(engine),
-      pass_(pass),
-      ctx_(make_context(forward_nodes(p_), forward_nodes(p_))),
-      ops_(engine, ctx_.get()) {
-    const auto     T = int64_t(pass.tokens.size()), R = int64_t(pass.head_rows.size());
+    : model_(model), p_(model.params()), engine_(engine), pass_(pass),
+      ctx_(make_context(forward_nodes(p_), forward_nodes(p_))), ops_(engine, ctx_.get()) {
+    const auto T = int64_t(pass.tokens.size()), R = int64_t(pass.head_rows.size());
     ggml_context * ctx = ctx_.get();
     graph_ = ggml_new_graph_custom(ctx, forward_nodes(p_), false);
     const auto input = [&](ggml_type type, int64_t n) {
@@ -36,11 +32,13 @@ Gemma3Graph::Gemma3Graph(const Gemma3 & model, Engine & engine, const ForwardPas
     tokens_ = input(GGML_TYPE_I32, T);
     positions_ = input(GGML_TYPE_I32, T);
     rows_ = input(GGML_TYPE_I32, R);
-    if (pass.cache) cells_ = input(GGML_TYPE_I64, T);
+    if (pass.cache)
+        cells_ = input(GGML_TYPE_I64, T);
 
     layers_.resize(size_t(p_.n_layer));
     ggml_tensor * x = ggml_scale(ctx, ggml_get_rows(ctx, model.token_embd(), tokens_), std::sqrt(float(p_.n_embd)));
-    for (int i = 0; i < p_.n_layer; ++i) x = forward_layer(i, x);
+    for (int i = 0; i < p_.n_layer; ++i)
+        x = forward_layer(i, x);
     head_input_ = ggml_get_rows(ctx, x, rows_);
     ggml_set_output(head_input_);
     hidden_ = ggml_mul(ctx, ggml_rms_norm(ctx, head_input_, p_.norm_eps), model.output_norm());
@@ -52,29 +50,33 @@ Gemma3Graph::Gemma3Graph(const Gemma3 & model, Engine & engine, const ForwardPas
 ggml_tensor * Gemma3Graph::adapted(int layer, Module module, ggml_tensor * x, ggml_tensor ** z) {
     ggml_tensor * y = ops_.linear(model_.layer(layer).linear[module], x);
     *z = nullptr;
-    if (!pass_.lora) return y;
+    if (!pass_.lora)
+        return y;
     const LoraPair pair = pass_.lora->pair(layer, module);
-    if (!pair.a) return y;
+    if (!pair.a)
+        return y;
     *z = ggml_scale(ctx_.get(), ops_.linear(pair.a->data, x), pass_.lora->scale());
-    if (pass_.keep) keep_data(*z);
+    if (pass_.keep)
+        keep_data(*z);
     return ggml_add(ctx_.get(), y, ops_.linear(pair.b->data, *z));
 }
 
 ggml_tensor * Gemma3Graph::rope(ggml_tensor * x, int n_head, int layer) {
-    const bool    sliding = p_.sliding(layer);
+    const bool sliding = p_.sliding(layer);
     ggml_tensor * heads = ggml_reshape_3d(ctx_.get(), x, p_.head_dim, n_head, int64_t(pass_.tokens.size()));
-    ggml_tensor * turned = ggml_rope_ext(ctx_.get(), heads, positions_, nullptr, p_.head_dim, kRopeNeox, p_.n_ctx,
-                                         sliding ? p_.rope_base_local : p_.rope_base, sliding ? 1.0f : p_.rope_scale, 0, 1, 0, 0);
+    ggml_tensor * turned =
+        ggml_rope_ext(ctx_.get(), heads, positions_, nullptr, p_.head_dim, kRopeNeox, p_.n_ctx,
+                      sliding ? p_.rope_base_local : p_.rope_base, sliding ? 1.0f : p_.rope_scale, 0, 1, 0, 0);
     return ggml_reshape_2d(ctx_.get(), turned, int64_t{p_.head_dim} * n_head, int64_t(pass_.tokens.size()));
 }
 
 ggml_tensor * Gemma3Graph::forward_layer(int i, ggml_tensor * x) {
-    ggml_context *      ctx = ctx_.get();
+    ggml_context * ctx = ctx_.get();
     const Gemma3Layer & w = model_.layer(i);
-    LayerActivations &  a = layers_[size_t(i)];
-    const auto          T = int64_t(pass_.tokens.size());
-    const int           hd = p_.head_dim;
-    const auto          norm = [&](ggml_tensor * t, ggml_tensor * weight) {
+    LayerActivations & a = layers_[size_t(i)];
+    const auto T = int64_t(pass_.tokens.size());
+    const int hd = p_.head_dim;
+    const auto norm = [&](ggml_tensor * t, ggml_tensor * weight) {
         return ggml_mul(ctx, ggml_rms_norm(ctx, t, p_.norm_eps), weight);
     };
     const auto head_norm = [&](ggml_tensor * t, ggml_tensor * weight, int n_head) {
@@ -105,7 +107,8 @@ ggml_tensor * Gemma3Graph::forward_layer(int i, ggml_tensor * x) {
     a.up = adapted(i, UP_PROJ, h2, &a.z[UP_PROJ]);
     a.d = adapted(i, DOWN_PROJ, ops_.geglu(a.gate, a.up), &a.z[DOWN_PROJ]);
     if (pass_.keep) {
-        for (ggml_tensor * t : {a.x, a.q0, a.k0, a.q, a.k, a.v, a.o, a.ao, a.x1, a.gate, a.up, a.d}) keep_data(t);
+        for (ggml_tensor * t : {a.x, a.q0, a.k0, a.q, a.k, a.v, a.o, a.ao, a.x1, a.gate, a.up, a.d})
+            keep_data(t);
     }
     return ggml_add(ctx, a.x1, norm(a.d, w.post_ffn_norm));
 }
@@ -113,17 +116,21 @@ ggml_tensor * Gemma3Graph::forward_layer(int i, ggml_tensor * x) {
 // Of the linear layers; the rest is small beside them.
 double Gemma3Graph::flops() const {
     double weights = 0;
-    for (int m = 0; m < N_MODULES; ++m) weights += double(module_in(p_, Module(m))) * double(module_out(p_, Module(m)));
+    for (int m = 0; m < N_MODULES; ++m)
+        weights += double(module_in(p_, Module(m))) * double(module_out(p_, Module(m)));
     return 2 * weights * p_.n_layer * double(pass_.tokens.size());
 }
 
 void Gemma3Graph::forward() {
     engine_.place(graph_, Engine::FORWARD);
-    const auto set = [](ggml_tensor * t, const void * values) { ggml_backend_tensor_set(t, values, 0, ggml_nbytes(t)); };
+    const auto set = [](ggml_tensor * t, const void * values) {
+        ggml_backend_tensor_set(t, values, 0, ggml_nbytes(t));
+    };
     set(tokens_, pass_.tokens.data());
     set(positions_, pass_.positions.data());
     set(rows_, pass_.head_rows.data());
-    if (cells_) set(cells_, pass_.cells.data());
+    if (cells_)
+        set(cells_, pass_.cells.data());
     engine_.run(graph_, flops());
 }
 
@@ -133,17 +140,15 @@ const float * Gemma3Graph::hidden() const { return static_cast<const float *>(hi
 
 // Nodes of the reverse pass. dX is the loss's derivative by X.
 struct Gemma3Graph::Backward {
-    Gemma3Graph &  f;
-    Context        ctx_owner;
+    Gemma3Graph & f;
+    Context ctx_owner;
     ggml_context * ctx;
-    Ops            ops;
-    ggml_cgraph *  graph;
+    Ops ops;
+    ggml_cgraph * graph;
 
     explicit Backward(Gemma3Graph & forward)
-        : f(forward),
-          ctx_owner(make_context(backward_nodes(forward.p_), backward_nodes(forward.p_))),
-          ctx(ctx_owner.get()),
-          ops(forward.engine_, ctx),
+        : f(forward), ctx_owner(make_context(backward_nodes(forward.p_), backward_nodes(forward.p_))),
+          ctx(ctx_owner.get()), ops(forward.engine_, ctx),
           graph(ggml_new_graph_custom(ctx, backward_nodes(forward.p_), false)) {}
 
     // A tensor of the forward pass as a leaf: without its sources, so that this graph does not run that one again.
@@ -162,25 +167,28 @@ struct Gemma3Graph::Backward {
     }
     ggml_tensor * head_norm_back(ggml_tensor * dy, ggml_tensor * x, ggml_tensor * weight, int n_head) {
         const int64_t T = x->ne[1], hd = f.p_.head_dim;
-        ggml_tensor * d = norm_back(ggml_reshape_3d(ctx, dy, hd, n_head, T), ggml_reshape_3d(ctx, x, hd, n_head, T), weight);
+        ggml_tensor * d =
+            norm_back(ggml_reshape_3d(ctx, dy, hd, n_head, T), ggml_reshape_3d(ctx, x, hd, n_head, T), weight);
         return ggml_reshape_2d(ctx, d, hd * n_head, T);
     }
     ggml_tensor * rope_back(ggml_tensor * dy, int n_head, int layer) {
-        const auto &  p = f.p_;
-        const bool    sliding = p.sliding(layer);
+        const auto & p = f.p_;
+        const bool sliding = p.sliding(layer);
         ggml_tensor * heads = ggml_reshape_3d(ctx, dy, p.head_dim, n_head, dy->ne[1]);
-        ggml_tensor * d = ggml_rope_ext_back(ctx, heads, leaf(f.positions_), nullptr, p.head_dim, kRopeNeox, p.n_ctx,
-                                             sliding ? p.rope_base_local : p.rope_base, sliding ? 1.0f : p.rope_scale, 0, 1, 0, 0);
+        ggml_tensor * d =
+            ggml_rope_ext_back(ctx, heads, leaf(f.positions_), nullptr, p.head_dim, kRopeNeox, p.n_ctx,
+                               sliding ? p.rope_base_local : p.rope_base, sliding ? 1.0f : p.rope_scale, 0, 1, 0, 0);
         return ggml_reshape_2d(ctx, d, dy->ne[0], dy->ne[1]);
     }
     // Gradients of A and B go to the adapter; returns dx when `need_dx`.
     // y = W x + B z with z = s A x:  dB += dy zᵀ, dz = s Bᵀ dy, dA += dz xᵀ, dx = Wᵀ dy + Aᵀ dz.
     ggml_tensor * adapted_back(int layer, Module module, ggml_tensor * x, ggml_tensor * dy, bool need_dx) {
         ggml_tensor * dx = need_dx ? ops.linear_back(f.model_.layer(layer).linear[module], dy) : nullptr;
-        if (!f.layers_[size_t(layer)].z[module]) return dx;
-        ggml_tensor *  z = leaf(f.layers_[size_t(layer)].z[module]);
+        if (!f.layers_[size_t(layer)].z[module])
+            return dx;
+        ggml_tensor * z = leaf(f.layers_[size_t(layer)].z[module]);
         const LoraPair pair = f.pass_.lora->pair(layer, module);
-        ggml_tensor *  dz = ggml_scale(ctx, ops.linear_back(pair.b->data, dy), f.pass_.lora->scale());
+        ggml_tensor * dz = ggml_scale(ctx, ops.linear_back(pair.b->data, dy), f.pass_.lora->scale());
         ggml_build_forward_expand(graph, ops.accumulate_outer(pair.b->gradient, dy, z));
         ggml_build_forward_expand(graph, ops.accumulate_outer(pair.a->gradient, dz, x));
         return need_dx ? ggml_add(ctx, dx, ops.linear_back(pair.a->data, dz)) : nullptr;
@@ -190,23 +198,25 @@ struct Gemma3Graph::Backward {
 };
 
 ggml_tensor * Gemma3Graph::Backward::layer(int i, ggml_tensor * dx) {
-    const auto &        p = f.p_;
+    const auto & p = f.p_;
     const Gemma3Layer & w = f.model_.layer(i);
-    LayerActivations    a = f.layers_[size_t(i)];
-    for (ggml_tensor ** t : {&a.x, &a.q0, &a.k0, &a.q, &a.k, &a.v, &a.o, &a.ao, &a.x1, &a.gate, &a.up, &a.d}) *t = leaf(*t);
-    const auto &        plan = *f.pass_.plan;
-    const int           window = p.sliding(i) ? p.window : 0;
-    const bool          first = i == 0;  // nothing below the first layer's projections is trained
+    LayerActivations a = f.layers_[size_t(i)];
+    for (ggml_tensor ** t : {&a.x, &a.q0, &a.k0, &a.q, &a.k, &a.v, &a.o, &a.ao, &a.x1, &a.gate, &a.up, &a.d})
+        *t = leaf(*t);
+    const auto & plan = *f.pass_.plan;
+    const int window = p.sliding(i) ? p.window : 0;
+    const bool first = i == 0;  // nothing below the first layer's projections is trained
 
     // x' = x1 + norm(d)·w4, d = Wd geglu(gate, up)
     ggml_tensor * dd = norm_back(dx, a.d, w.post_ffn_norm);
     ggml_tensor * da = adapted_back(i, DOWN_PROJ, ops.geglu(a.gate, a.up), dd, true);
     ggml_tensor * dgu = ops.geglu_back(da, a.gate, a.up);
-    const size_t  F = size_t(p.n_ff) * sizeof(float);
+    const size_t F = size_t(p.n_ff) * sizeof(float);
     ggml_tensor * dgate = ggml_view_2d(ctx, dgu, p.n_ff, dgu->ne[1], dgu->nb[1], 0);
     ggml_tensor * dup = ggml_view_2d(ctx, dgu, p.n_ff, dgu->ne[1], dgu->nb[1], F);
     ggml_tensor * h2 = norm(a.x1, w.ffn_norm);
-    ggml_tensor * dh2 = ggml_add(ctx, adapted_back(i, GATE_PROJ, h2, dgate, true), adapted_back(i, UP_PROJ, h2, dup, true));
+    ggml_tensor * dh2 =
+        ggml_add(ctx, adapted_back(i, GATE_PROJ, h2, dgate, true), adapted_back(i, UP_PROJ, h2, dup, true));
     ggml_tensor * dx1 = ggml_add(ctx, dx, norm_back(dh2, a.x1, w.ffn_norm));
 
     // x1 = x + norm(ao)·w2, ao = Wo o
@@ -228,19 +238,22 @@ ggml_tensor * Gemma3Graph::Backward::layer(int i, ggml_tensor * dx) {
     ggml_tensor * dhq = adapted_back(i, Q_PROJ, h, dq0, !first);
     ggml_tensor * dhk = adapted_back(i, K_PROJ, h, dk0, !first);
     ggml_tensor * dhv = adapted_back(i, V_PROJ, h, dv, !first);
-    if (first) return nullptr;
+    if (first)
+        return nullptr;
     ggml_tensor * dh = ggml_add(ctx, ggml_add(ctx, dhq, dhk), dhv);
     return ggml_add(ctx, dx1, norm_back(dh, a.x, w.attn_norm));
 }
 
 void Gemma3Graph::backward(const std::vector<float> & d_hidden) {
-    if (!pass_.keep || !pass_.lora) throw Error("E_INTERNAL", "backward without kept activations or without an adapter");
-    Backward      b(*this);
+    if (!pass_.keep || !pass_.lora)
+        throw Error("E_INTERNAL", "backward without kept activations or without an adapter");
+    Backward b(*this);
     ggml_tensor * dh = ggml_new_tensor_2d(b.ctx, GGML_TYPE_F32, p_.n_embd, int64_t(pass_.head_rows.size()));
     ggml_set_input(dh);
     ggml_tensor * d_rows = b.norm_back(dh, b.leaf(head_input_), model_.output_norm());
     ggml_tensor * dx = ggml_get_rows_back(b.ctx, d_rows, b.leaf(rows_), b.leaf(layers_[0].x));
-    for (int i = p_.n_layer - 1; i >= 0; --i) dx = b.layer(i, dx);
+    for (int i = p_.n_layer - 1; i >= 0; --i)
+        dx = b.layer(i, dx);
 
     engine_.place(b.graph, Engine::BACKWARD);
     ggml_backend_tensor_set(dh, d_hidden.data(), 0, ggml_nbytes(dh));

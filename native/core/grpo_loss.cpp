@@ -5,10 +5,12 @@
 
 namespace vg {
 
-GrpoToken grpo_token(double logp, const float * old_logp, const float * ref_logp, double advantage, const GrpoOptions & o) {
-    GrpoToken    out;
+GrpoToken grpo_token(double logp, const float * old_logp, const float * ref_logp, double advantage,
+                     const GrpoOptions & o) {
+    GrpoToken out;
     const double A = advantage, low = 1 - double(o.epsilon), high = 1 + double(o.epsilon_high);
-    if (old_logp) out.ratio = std::exp(logp - double(*old_logp));
+    if (old_logp)
+        out.ratio = std::exp(logp - double(*old_logp));
     const double plain = out.ratio * A;
     const double clipped = std::clamp(out.ratio, low, high) * A;
     out.loss = -std::min(plain, clipped);

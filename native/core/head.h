@@ -1,4 +1,5 @@
-// The output head: logits over V, log-softmax of chosen tokens and its gradient, without a [rows × V] array in training.
+// The output head: logits over V, log-softmax of chosen tokens and its gradient, without a [rows × V] array in
+// training.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +23,10 @@ class Head {
         std::vector<double> lse;            // [R] log Σ e^(logit/τ)
         std::vector<double> entropy;        // [R] of softmax(logits/τ)
         std::vector<double> target_logits;  // [targets] logit/τ
-        std::vector<float>  expectation;    // [R, D] E_p[W], only when asked for
+        std::vector<float> expectation;     // [R, D] E_p[W], only when asked for
     };
-    Sweep sweep(const float * hidden, int64_t rows, const std::vector<HeadTarget> & targets, double temperature, bool expectation);
+    Sweep sweep(const float * hidden, int64_t rows, const std::vector<HeadTarget> & targets, double temperature,
+                bool expectation);
 
     // d hidden [R, D] from slopes d loss / d log-probability of each target: (slope / τ) (W[token] - E_p[W]).
     std::vector<float> backward(const Sweep & sweep, int64_t rows, const std::vector<HeadTarget> & targets,
@@ -32,7 +34,7 @@ class Head {
 
   private:
     const ggml_tensor * output_;
-    Engine &            engine_;
+    Engine & engine_;
 };
 
 }  // namespace vg

@@ -14,30 +14,35 @@ static void shape_of(const Gemma3Params & m, int64_t out[6]) {
     std::copy(shape, shape + 6, out);
 }
 
-Lora::Lora(const Gemma3Params & model, const Engine & engine, int rank, float alpha, const std::vector<std::string> & targets,
-           uint64_t seed)
+Lora::Lora(const Gemma3Params & model, const Engine & engine, int rank, float alpha,
+           const std::vector<std::string> & targets, uint64_t seed)
     : rank_(rank), alpha_(alpha) {
-    if (rank < 1 || rank > 1024) throw Error("E_ARGUMENT", "LoRA rank must be between 1 and 1024, not " + std::to_string(rank));
-    if (!(alpha > 0) || !std::isfinite(alpha)) throw Error("E_ARGUMENT", "LoRA alpha must be a positive number");
+    if (rank < 1 || rank > 1024)
+        throw Error("E_ARGUMENT", "LoRA rank must be between 1 and 1024, not " + std::to_string(rank));
+    if (!(alpha > 0) || !std::isfinite(alpha))
+        throw Error("E_ARGUMENT", "LoRA alpha must be a positive number");
     shape_of(model, shape_);
 
     bool wanted[N_MODULES] = {};
     for (const auto & target : targets) {
         int m = 0;
-        while (m < N_MODULES && target != module_name(Module(m))) ++m;
+        while (m < N_MODULES && target != module_name(Module(m)))
+            ++m;
         if (m == N_MODULES) {
             throw Error("E_ARGUMENT", "unknown LoRA target module \"" + target + "\"",
                         "choose from q_proj k_proj v_proj o_proj gate_proj up_proj down_proj");
         }
         wanted[m] = true;
     }
-    if (targets.empty()) throw Error("E_ARGUMENT", "LoRA needs at least one target module");
+    if (targets.empty())
+        throw Error("E_ARGUMENT", "LoRA needs at least one target module");
 
     for (int layer = 0; layer < model.n_layer; ++layer) {
         for (int m = 0; m < N_MODULES; ++m) {
-            if (!wanted[m]) continue;
+            if (!wanted[m])
+                continue;
             const std::string path = module_path(layer, Module(m));
-            LoraMatrix        a, b;
+            LoraMatrix a, b;
             a.name = path + ".lora_A.weight";
             a.rows = rank, a.cols = module_in(model, Module(m));
             b.name = path + ".lora_B.weight";
@@ -59,7 +64,8 @@ Lora::Lora(const Gemma3Params & model, const Engine & engine, int rank, float al
     auto next = matrices_.begin();
     for (int layer = 0; layer < model.n_layer; ++layer) {
         for (int m = 0; m < N_MODULES; ++m) {
-            if (!wanted[m]) continue;
+            if (!wanted[m])
+                continue;
             auto & pair = pairs_[size_t(layer * N_MODULES + m)];
             pair.a = &*next++;
             pair.b = &*next++;
@@ -67,11 +73,12 @@ Lora::Lora(const Gemma3Params & model, const Engine & engine, int rank, float al
     }
     // kaiming_uniform(a = √5) on A is uniform in ±1/√in; B stays zero, so that the adapter starts as the identity.
     for (size_t i = 0; i < matrices_.size(); i += 2) {
-        auto &      a = matrices_[i];
+        auto & a = matrices_[i];
         const float bound = 1.0f / std::sqrt(float(a.cols));
-        auto *      values = static_cast<float *>(a.data->data);
+        auto * values = static_cast<float *>(a.data->data);
         for (int64_t j = 0; j < a.size(); ++j) {
-            values[j] = bound * float(2 * philox_uniform(seed, uint32_t(j), uint32_t(j >> 32), uint32_t(i), 0x4C6F5241) - 1);
+            values[j] =
+                bound * float(2 * philox_uniform(seed, uint32_t(j), uint32_t(j >> 32), uint32_t(i), 0x4C6F5241) - 1);
         }
     }
 }
@@ -83,7 +90,8 @@ bool Lora::fits(const Gemma3Params & model) const {
 }
 
 void Lora::zero_gradient() {
-    for (auto & m : matrices_) std::memset(m.gradient->data, 0, ggml_nbytes(m.gradient));
+    for (auto & m : matrices_)
+        std::memset(m.gradient->data, 0, ggml_nbytes(m.gradient));
 }
 
 }  // namespace vg

@@ -6,7 +6,8 @@ namespace vg {
 
 static int64_t prompt_offset(const PackedInput & in, int64_t prompt) {
     int64_t offset = 0;
-    for (int64_t b = 0; b < prompt; ++b) offset += in.prompt_lengths[b];
+    for (int64_t b = 0; b < prompt; ++b)
+        offset += in.prompt_lengths[b];
     return offset;
 }
 
@@ -17,9 +18,10 @@ PackedBatch pack(const PackedInput & in, int64_t first, int64_t last, int n_head
 
     for (int64_t b = first; b < last; ++b) {
         const int32_t P = in.prompt_lengths[b];
-        const auto    n0 = b * in.n_generations;
-        int32_t       longest = 0;
-        for (int64_t n = n0; n < n0 + in.n_generations; ++n) longest = std::max(longest, in.lengths[n]);
+        const auto n0 = b * in.n_generations;
+        int32_t longest = 0;
+        for (int64_t n = n0; n < n0 + in.n_generations; ++n)
+            longest = std::max(longest, in.lengths[n]);
         if (longest == 0) {
             source += P;
             continue;
@@ -37,14 +39,16 @@ PackedBatch pack(const PackedInput & in, int64_t first, int64_t last, int n_head
         const auto prompt_row = int32_t(out.head_rows.size());
         out.head_rows.push_back(int32_t(base + P - 1));
 
-        const auto                  completions = int64_t(out.tokens.size());
+        const auto completions = int64_t(out.tokens.size());
         std::vector<AttentionBlock> own;
         for (int64_t n = n0; n < n0 + in.n_generations; ++n) {
-            const int32_t   len = in.lengths[n];
+            const int32_t len = in.lengths[n];
             const int32_t * row = in.tokens + n * in.max_length;
-            if (len == 0) continue;
+            if (len == 0)
+                continue;
             out.targets.push_back({prompt_row, row[0], n * in.max_length});
-            if (len > 1) own.push_back({int64_t(out.tokens.size()), len - 1, int64_t(out.tokens.size()), len - 1, P});
+            if (len > 1)
+                own.push_back({int64_t(out.tokens.size()), len - 1, int64_t(out.tokens.size()), len - 1, P});
             // The last token is only a target: nothing is predicted from it.
             for (int32_t t = 0; t + 1 < len; ++t) {
                 out.targets.push_back({int32_t(out.head_rows.size()), row[t + 1], n * in.max_length + t + 1});
@@ -65,17 +69,19 @@ PackedBatch pack(const PackedInput & in, int64_t first, int64_t last, int n_head
 
 std::vector<int64_t> split_prompts(const PackedInput & in, int64_t budget) {
     std::vector<int64_t> starts = {0};
-    int64_t              used = 0;
+    int64_t used = 0;
     for (int64_t b = 0; b < in.n_prompts; ++b) {
         int64_t need = in.prompt_lengths[b];
-        for (int64_t n = b * in.n_generations; n < (b + 1) * in.n_generations; ++n) need += in.lengths[n];
+        for (int64_t n = b * in.n_generations; n < (b + 1) * in.n_generations; ++n)
+            need += in.lengths[n];
         if (used > 0 && used + need > budget) {
             starts.push_back(b);
             used = 0;
         }
         used += need;
     }
-    if (in.n_prompts > 0) starts.push_back(in.n_prompts);
+    if (in.n_prompts > 0)
+        starts.push_back(in.n_prompts);
     return starts;
 }
 

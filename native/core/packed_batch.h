@@ -12,11 +12,11 @@ namespace vg {
 struct PackedInput {
     const int32_t * prompt_tokens = nullptr;   // [sum of P]
     const int32_t * prompt_lengths = nullptr;  // [B]
-    int64_t         n_prompts = 0;             // B
-    int64_t         n_generations = 0;         // G
+    int64_t n_prompts = 0;                     // B
+    int64_t n_generations = 0;                 // G
     const int32_t * tokens = nullptr;          // [N, L]
     const int32_t * lengths = nullptr;         // [N]
-    int64_t         max_length = 0;            // L
+    int64_t max_length = 0;                    // L
 };
 
 // One completion token whose log-probability is wanted: head row `row` predicts `token`.
@@ -27,17 +27,18 @@ struct HeadTarget {
 };
 
 struct PackedBatch {
-    std::vector<int32_t>    tokens;     // [T]
-    std::vector<int32_t>    positions;  // [T]
-    AttentionPlan           plan;
-    std::vector<int32_t>    head_rows;  // [R] stream indices that predict something
+    std::vector<int32_t> tokens;     // [T]
+    std::vector<int32_t> positions;  // [T]
+    AttentionPlan plan;
+    std::vector<int32_t> head_rows;  // [R] stream indices that predict something
     std::vector<HeadTarget> targets;
 };
 
 // Packs prompts [first, last) of the input. Prompts whose completions are all empty are left out.
 PackedBatch pack(const PackedInput & input, int64_t first, int64_t last, int n_head);
 
-// Splits B prompts into runs of at most `budget` stream tokens (at least one prompt each): the starts, and B at the end.
+// Splits B prompts into runs of at most `budget` stream tokens (at least one prompt each): the starts, and B at the
+// end.
 std::vector<int64_t> split_prompts(const PackedInput & input, int64_t budget);
 
 }  // namespace vg

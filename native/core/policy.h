@@ -22,37 +22,37 @@ namespace vg {
 enum Finish : uint8_t { FINISH_LENGTH = 0, FINISH_STOP_TOKEN = 1, FINISH_STOP_STRING = 2 };
 
 struct RolloutRequest {
-    Lora *                   lora = nullptr;
-    std::vector<int32_t>     prompt_tokens;   // [sum of P]
-    std::vector<int32_t>     prompt_lengths;  // [B]
-    int64_t                  n_generations = 1;
-    int64_t                  max_length = 1;
-    SamplerOptions           sampler;
-    std::vector<int32_t>     stop_tokens;
+    Lora * lora = nullptr;
+    std::vector<int32_t> prompt_tokens;   // [sum of P]
+    std::vector<int32_t> prompt_lengths;  // [B]
+    int64_t n_generations = 1;
+    int64_t max_length = 1;
+    SamplerOptions sampler;
+    std::vector<int32_t> stop_tokens;
     std::vector<std::string> stop_strings;
-    uint64_t                 seed = 0;
-    uint32_t                 step = 0;
-    std::vector<uint32_t>    prompt_keys;  // [B]
-    bool                     force_length = false;
+    uint64_t seed = 0;
+    uint32_t step = 0;
+    std::vector<uint32_t> prompt_keys;  // [B]
+    bool force_length = false;
 };
 
 struct RolloutResult {
-    std::vector<int32_t>     tokens;     // [N, L]
-    std::vector<int32_t>     lengths;    // [N]
-    std::vector<float>       log_probs;  // [N, L]
-    std::vector<uint8_t>     finish;     // [N]
-    std::vector<std::string> texts;      // [N]
-    double                   prefill_seconds = 0, decode_seconds = 0;
+    std::vector<int32_t> tokens;     // [N, L]
+    std::vector<int32_t> lengths;    // [N]
+    std::vector<float> log_probs;    // [N, L]
+    std::vector<uint8_t> finish;     // [N]
+    std::vector<std::string> texts;  // [N]
+    double prefill_seconds = 0, decode_seconds = 0;
 };
 
 struct PackedRequest {
-    Lora *               lora = nullptr;
+    Lora * lora = nullptr;
     std::vector<int32_t> prompt_tokens, prompt_lengths;
-    int64_t              n_generations = 1;
+    int64_t n_generations = 1;
     std::vector<int32_t> tokens;   // [N, L]
     std::vector<int32_t> lengths;  // [N]
-    int64_t              max_length = 1;
-    double               temperature = 1;
+    int64_t max_length = 1;
+    double temperature = 1;
 };
 
 struct LogProbResult {
@@ -65,7 +65,7 @@ struct GradientRequest : PackedRequest {
     std::vector<float> weights;        // [N]
     std::vector<float> old_log_probs;  // [N, L] or empty
     std::vector<float> ref_log_probs;  // [N, L] or empty
-    GrpoOptions        loss;
+    GrpoOptions loss;
 };
 
 struct GradientResult : LogProbResult {
@@ -79,39 +79,41 @@ class Policy {
     ~Policy();
 
     const Gemma3Params & params() const { return model_->params(); }
-    const Gemma3 &       model() const { return *model_; }
-    const Tokenizer &    tokenizer() const { return *tokenizer_; }
-    const std::string &  chat_template() const { return chat_template_; }  // empty when the file has none
-    std::string          token_text(int32_t token) const;
+    const Gemma3 & model() const { return *model_; }
+    const Tokenizer & tokenizer() const { return *tokenizer_; }
+    const std::string & chat_template() const { return chat_template_; }  // empty when the file has none
+    std::string token_text(int32_t token) const;
 
-    std::unique_ptr<Lora> create_adapter(int rank, float alpha, const std::vector<std::string> & targets, uint64_t seed);
+    std::unique_ptr<Lora> create_adapter(int rank, float alpha, const std::vector<std::string> & targets,
+                                         uint64_t seed);
 
     // One call at a time runs; others wait. All throw E_ARGUMENT, E_LIMIT, E_NUMERIC or E_ABORTED.
-    RolloutResult  rollout(const RolloutRequest & request, const AbortFlag * abort);
-    LogProbResult  log_probs(const PackedRequest & request, const AbortFlag * abort);
+    RolloutResult rollout(const RolloutRequest & request, const AbortFlag * abort);
+    LogProbResult log_probs(const PackedRequest & request, const AbortFlag * abort);
     GradientResult accumulate_gradient(const GradientRequest & request, const AbortFlag * abort);
 
   private:
     struct Generation;
     class Exclusive;
-    void check_prompts(const std::vector<int32_t> & tokens, const std::vector<int32_t> & lengths, int64_t longest_completion) const;
+    void check_prompts(const std::vector<int32_t> & tokens, const std::vector<int32_t> & lengths,
+                       int64_t longest_completion) const;
     void check_packed(const PackedRequest & request) const;
     void check_lora(const Lora * lora) const;
     void generate(Generation & g, int64_t first, int64_t last);
     const std::vector<KvLayer> & kv_cache(int64_t cells);
 
-    std::unique_ptr<Engine>    engine_;
-    std::unique_ptr<Gemma3>    model_;
+    std::unique_ptr<Engine> engine_;
+    std::unique_ptr<Gemma3> model_;
     std::unique_ptr<Tokenizer> tokenizer_;
-    std::unique_ptr<Head>      head_;
-    std::string                chat_template_;
-    std::mutex                 mutex_;
+    std::unique_ptr<Head> head_;
+    std::string chat_template_;
+    std::mutex mutex_;
 
     // The key/value cache is kept between rollouts: fresh memory costs page faults.
     std::vector<KvLayer> cache_;
-    int64_t              cache_cells_ = 0;
-    Context              cache_ctx_;
-    Buffer               cache_buffer_;
+    int64_t cache_cells_ = 0;
+    Context cache_ctx_;
+    Buffer cache_buffer_;
 };
 
 }  // namespace vg

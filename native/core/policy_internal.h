@@ -16,13 +16,13 @@ class Policy::Exclusive {
 
   private:
     std::lock_guard<std::mutex> lock_;
-    Engine &                    engine_;
+    Engine & engine_;
 };
 
 class Stopwatch {
   public:
     double lap() {
-        const auto   now = std::chrono::steady_clock::now();
+        const auto now = std::chrono::steady_clock::now();
         const double seconds = std::chrono::duration<double>(now - last_).count();
         last_ = now;
         return seconds;

@@ -1,4 +1,5 @@
-// Choosing the next token: temperature, top-k, top-p in the order of Hugging Face's generate, with counted random numbers.
+// Choosing the next token: temperature, top-k, top-p in the order of Hugging Face's generate, with counted random
+// numbers.
 #pragma once
 
 #include <cstdint>
@@ -6,19 +7,19 @@
 namespace vg {
 
 struct SamplerOptions {
-    double  temperature = 1;  // 0: greedy
-    int32_t top_k = 0;        // 0: all
-    double  top_p = 1;        // 1: all
+    double temperature = 1;  // 0: greedy
+    int32_t top_k = 0;       // 0: all
+    double top_p = 1;        // 1: all
 };
 
 struct Sampled {
     int32_t token;
-    double  log_prob;  // log softmax(logits / temperature)[token] over the whole vocabulary; temperature 0 counts as 1
+    double log_prob;  // log softmax(logits / temperature)[token] over the whole vocabulary; temperature 0 counts as 1
 };
 
 // What all samples of one row share, so that G first tokens of a prompt cost one sweep.
 struct RowStats {
-    float  max;
+    float max;
     double sum;  // Σ e^((logit - max) / temperature)
 };
 RowStats row_stats(const float * logits, int64_t n_vocab, double temperature);

@@ -339,11 +339,11 @@ std::string Tokenizer::decode(const int32_t * tokens, size_t n, bool special) co
     bool first = true;  // the space that encode put in front is not part of the text
     for (size_t i = 0; i < n; ++i) {
         const auto id = size_t(tokens[i]);
-        if (tokens[i] < 0 || id >= t.texts.size()) {
-            throw Error("E_ARGUMENT", "token " + std::to_string(tokens[i]) + " is not in the vocabulary of " +
-                                          std::to_string(t.texts.size()));
-        }
-        if (t.types[id] == CONTROL || t.types[id] == UNKNOWN) {
+        if (tokens[i] < 0)
+            throw Error("E_ARGUMENT", "token " + std::to_string(tokens[i]) + " is negative");
+        if (id >= t.texts.size()) {
+            // Nothing to write.
+        } else if (t.types[id] == CONTROL || t.types[id] == UNKNOWN) {
             if (special)
                 out += t.texts[id];
         } else {
@@ -357,11 +357,10 @@ std::string Tokenizer::decode(const int32_t * tokens, size_t n, bool special) co
 }
 
 const std::string & Tokenizer::piece(int32_t token) const {
-    if (token < 0 || size_t(token) >= size()) {
-        throw Error("E_ARGUMENT",
-                    "token " + std::to_string(token) + " is not in the vocabulary of " + std::to_string(size()));
-    }
-    return impl_->pieces[size_t(token)];
+    static const std::string nothing;
+    if (token < 0)
+        throw Error("E_ARGUMENT", "token " + std::to_string(token) + " is negative");
+    return size_t(token) < size() ? impl_->pieces[size_t(token)] : nothing;
 }
 
 // ---- the rest ----

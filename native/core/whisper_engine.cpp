@@ -13,9 +13,10 @@ namespace vg {
 namespace {
 
 constexpr size_t RATE = WHISPER_SAMPLE_RATE;
-constexpr int    FULL_CONTEXT = 1500;  // 30 s; whisper.cpp steps through longer audio in pieces of this length
+constexpr int FULL_CONTEXT = 1500;  // 30 s; whisper.cpp steps through longer audio in pieces of this length
 
-// whisper.cpp and ggml log through one callback for the process. What they say on a thread is kept for that thread's error.
+// whisper.cpp and ggml log through one callback for the process. What they say on a thread is kept for that thread's
+// error.
 thread_local std::string * log_sink = nullptr;
 
 void keep_log(ggml_log_level level, const char * text, void *) {
@@ -45,7 +46,7 @@ struct StateDeleter {
 // Where to cut audio that is longer than `window`: at the quietest 100 ms of the last 40% of each window.
 std::vector<size_t> cut_points(const float * samples, size_t n, size_t window) {
     std::vector<size_t> cuts = {0};
-    const size_t        frame = RATE / 10, hop = RATE / 100;
+    const size_t frame = RATE / 10, hop = RATE / 100;
     while (n - cuts.back() > window) {
         size_t begin = cuts.back() + window * 6 / 10, end = cuts.back() + window - frame;
         size_t best = end;
@@ -70,13 +71,13 @@ std::vector<size_t> cut_points(const float * samples, size_t n, size_t window) {
 
 struct WhisperEngine::Impl {
     whisper_context * context = nullptr;
-    WhisperInfo       info;
-    std::string       path;
+    WhisperInfo info;
+    std::string path;
 
     ~Impl() { whisper_free(context); }
 
-    void run(const float * samples, size_t n, size_t offset, const whisper_full_params & params, const std::atomic<bool> & abort,
-             WhisperResult & result);
+    void run(const float * samples, size_t n, size_t offset, const whisper_full_params & params,
+             const std::atomic<bool> & abort, WhisperResult & result);
 };
 
 WhisperEngine::WhisperEngine(const std::string & path) : impl_(std::make_unique<Impl>()) {
@@ -118,7 +119,8 @@ const WhisperInfo & WhisperEngine::info() const { return impl_->info; }
 void WhisperEngine::Impl::run(const float * samples, size_t n, size_t offset, const whisper_full_params & params,
                               const std::atomic<bool> & abort, WhisperResult & result) {
     LogScope log;
-    // A new state for each run: one that is used again carries its random generator on, and the text would depend on order.
+    // A new state for each run: one that is used again carries its random generator on, and the text would depend on
+    // order.
     std::unique_ptr<whisper_state, StateDeleter> state(whisper_init_state(context));
     if (!state) {
         throw Error("E_LIMIT", "not enough memory for the Whisper model " + path, "Use a smaller model.");
@@ -131,7 +133,7 @@ void WhisperEngine::Impl::run(const float * samples, size_t n, size_t offset, co
         throw Error("E_INTERNAL", "whisper.cpp failed with code " + std::to_string(code) + ": " + one_line(log.text));
     }
     double begin = double(offset) / double(RATE);
-    int    segments = whisper_full_n_segments_from_state(state.get());
+    int segments = whisper_full_n_segments_from_state(state.get());
     for (int i = 0; i < segments; i++) {
         WhisperSegment segment;
         segment.start = begin + double(whisper_full_get_segment_t0_from_state(state.get(), i)) * 0.01;
@@ -148,7 +150,8 @@ void WhisperEngine::Impl::run(const float * samples, size_t n, size_t offset, co
             }
         }
         segment.avg_log_prob = counted > 0 ? segment.avg_log_prob / counted : 0;
-        if (!result.text.empty() && !segment.text.empty() && segment.text[0] != ' ' && result.text.back() != ' ' && i == 0) {
+        if (!result.text.empty() && !segment.text.empty() && segment.text[0] != ' ' && result.text.back() != ' ' &&
+            i == 0) {
             result.text += ' ';  // two windows meet here
         }
         result.text += segment.text;
@@ -160,14 +163,14 @@ void WhisperEngine::Impl::run(const float * samples, size_t n, size_t offset, co
 WhisperResult WhisperEngine::transcribe(const float * samples, size_t n, const std::string & language, bool translate,
                                         int threads, const std::atomic<bool> & abort) {
     const WhisperInfo & info = impl_->info;
-    bool                automatic = language == "auto";
+    bool automatic = language == "auto";
     if (!automatic && std::find(info.languages.begin(), info.languages.end(), language) == info.languages.end()) {
         throw Error("E_ARGUMENT", "language \"" + language + "\" is not one that " + impl_->path + " understands");
     }
     if (n > size_t(INT32_MAX)) {
         throw Error("E_LIMIT", "the audio is longer than a day", "Cut it into shorter files.");
     }
-    std::string         code = automatic && !info.multilingual ? "en" : language;
+    std::string code = automatic && !info.multilingual ? "en" : language;
     whisper_full_params params = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
     params.n_threads = threads;
     params.language = code.c_str();

@@ -47,16 +47,18 @@ class Reader {
 
   private:
     const MappedFile & file_;
-    size_t             at_ = 0;
+    size_t at_ = 0;
 };
 
 struct Header {
-    int32_t vocab, audio_ctx, audio_state, audio_head, audio_layer, text_ctx, text_state, text_head, text_layer, mels, ftype;
+    int32_t vocab, audio_ctx, audio_state, audio_head, audio_layer, text_ctx, text_state, text_head, text_layer, mels,
+        ftype;
 };
 
 Header read_header(Reader & reader) {
     Header h{};
-    // whisper.cpp derives the special tokens from the size of the vocabulary: 51864 English, 51865 multilingual, 51866 v3.
+    // whisper.cpp derives the special tokens from the size of the vocabulary: 51864 English, 51865 multilingual, 51866
+    // v3.
     h.vocab = reader.i32("n_vocab", 51864, 51866);
     h.audio_ctx = reader.i32("n_audio_ctx", 1, 1500);
     h.audio_state = reader.i32("n_audio_state", 32, 4096);
@@ -69,8 +71,8 @@ Header read_header(Reader & reader) {
     h.mels = reader.i32("n_mels", 80, 128);
     h.ftype = reader.i32("ftype", 0, 1000 * 1000);
     if (h.audio_state != h.text_state) {
-        reader.fail("n_audio_state is " + std::to_string(h.audio_state) + " and n_text_state is " + std::to_string(h.text_state) +
-                    ", expected the same");
+        reader.fail("n_audio_state is " + std::to_string(h.audio_state) + " and n_text_state is " +
+                    std::to_string(h.text_state) + ", expected the same");
     }
     if (h.audio_state % h.audio_head != 0 || h.text_state % h.text_head != 0) {
         reader.fail("n_audio_state " + std::to_string(h.audio_state) + " is not a multiple of the number of heads");
@@ -126,20 +128,21 @@ void read_tensor(Reader & reader, const Header & header, std::set<std::string> &
     if (!seen.insert(name).second) {
         reader.fail("tensor " + name + " is there twice");
     }
-    // These three bound what whisper.cpp allocates from the header: all other tensors are smaller multiples of their sizes.
+    // These three bound what whisper.cpp allocates from the header: all other tensors are smaller multiples of their
+    // sizes.
     struct Expected {
         const char * name;
-        int64_t      ne1;
+        int64_t ne1;
     };
     for (const Expected & e : {Expected{"decoder.token_embedding.weight", header.vocab},
                                Expected{"encoder.positional_embedding", header.audio_ctx},
                                Expected{"decoder.positional_embedding", header.text_ctx}}) {
         if (name == e.name && (ne[0] != header.text_state || ne[1] != e.ne1)) {
-            reader.fail("tensor " + name + " is " + std::to_string(ne[0]) + " × " + std::to_string(ne[1]) + ", expected " +
-                        std::to_string(header.text_state) + " × " + std::to_string(e.ne1));
+            reader.fail("tensor " + name + " is " + std::to_string(ne[0]) + " × " + std::to_string(ne[1]) +
+                        ", expected " + std::to_string(header.text_state) + " × " + std::to_string(e.ne1));
         }
     }
-    auto    kind = ggml_type(type);
+    auto kind = ggml_type(type);
     int64_t block = ggml_blck_size(kind);
     if (block <= 0 || ggml_type_size(kind) == 0 || ne[0] % block != 0) {
         reader.fail("tensor " + name + " has a type that its shape cannot have (type " + std::to_string(type) + ")");
@@ -151,11 +154,11 @@ void read_tensor(Reader & reader, const Header & header, std::set<std::string> &
             reader.fail("tensor " + name + " has more than 2^31 elements");
         }
     }
-    uint64_t        nbytes = elements / uint64_t(block) * ggml_type_size(kind);
+    uint64_t nbytes = elements / uint64_t(block) * ggml_type_size(kind);
     const uint8_t * data = reader.bytes(nbytes, ("tensor " + name).c_str());
-    bool            finite = kind == GGML_TYPE_F32   ? finite32(data, elements)
-                             : kind == GGML_TYPE_F16 ? finite16(data, elements)
-                                                     : true;
+    bool finite = kind == GGML_TYPE_F32   ? finite32(data, elements)
+                  : kind == GGML_TYPE_F16 ? finite16(data, elements)
+                                          : true;
     if (!finite) {
         reader.fail("tensor " + name + " holds NaN or infinity");
     }
@@ -164,11 +167,12 @@ void read_tensor(Reader & reader, const Header & header, std::set<std::string> &
 }  // namespace
 
 void check_whisper_file(const MappedFile & file) {
-    Reader   reader(file);
+    Reader reader(file);
     uint32_t magic = file.size() >= 4 ? uint32_t(reader.i32("the magic number")) : 0;
     if (magic != MAGIC) {
         ForeignFile foreign = recognise_foreign_file(file.data(), file.size());
-        throw Error("E_MODEL", file.path() + ": expected a Whisper model in ggml's format, found " + foreign.what, HINT);
+        throw Error("E_MODEL", file.path() + ": expected a Whisper model in ggml's format, found " + foreign.what,
+                    HINT);
     }
     Header header = read_header(reader);
     read_mel_filters(reader, header);

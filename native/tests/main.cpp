@@ -15,7 +15,7 @@ namespace {
 struct Entry {
     std::string name;
     std::string file;
-    Function    function;
+    Function function;
 };
 
 std::vector<Entry> & entries() {
@@ -23,8 +23,8 @@ std::vector<Entry> & entries() {
     return all;
 }
 
-int         failures = 0;
-int         checks = 0;
+int failures = 0;
+int checks = 0;
 std::string skip_reason;
 
 std::string base_name(const char * path) {
@@ -52,7 +52,7 @@ int main(int argc, char ** argv) {
     using namespace vg::test;
     std::setvbuf(stdout, nullptr, _IOLBF, 0);  // whole lines even when a test crashes the process
     std::string filter;
-    bool        list = false;
+    bool list = false;
     for (int i = 1; i < argc; i++) {
         if (std::strcmp(argv[i], "--list") == 0) {
             list = true;

@@ -32,29 +32,30 @@ void check_close(const char * file, int line, const char * expression, A got, B 
 
 }  // namespace vg::test
 
-#define TEST(name)                                                                                  \
-    static void                    test_##name();                                                   \
-    static vg::test::Registration  registration_##name(#name, __FILE__, test_##name);               \
-    static void                    test_##name()
+#define TEST(name)                                                                                                     \
+    static void test_##name();                                                                                         \
+    static vg::test::Registration registration_##name(#name, __FILE__, test_##name);                                   \
+    static void test_##name()
 
-#define CHECK(condition)                                                                            \
-    do {                                                                                            \
-        vg::test::checked();                                                                        \
-        if (!(condition)) vg::test::fail(__FILE__, __LINE__, "expected " #condition);               \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        vg::test::checked();                                                                                           \
+        if (!(condition))                                                                                              \
+            vg::test::fail(__FILE__, __LINE__, "expected " #condition);                                                \
     } while (0)
 
-#define CHECK_CLOSE(got, expected, tolerance)                                                       \
+#define CHECK_CLOSE(got, expected, tolerance)                                                                          \
     vg::test::check_close(__FILE__, __LINE__, #got, (got), (expected), (tolerance))
 
 // The statement must throw vg::Error with this code.
-#define CHECK_ERROR(statement, expected_code)                                                       \
-    do {                                                                                            \
-        vg::test::checked();                                                                        \
-        try {                                                                                       \
-            statement;                                                                              \
-            vg::test::fail(__FILE__, __LINE__, #statement " did not throw " expected_code);         \
-        } catch (const vg::Error & error_) {                                                        \
-            if (error_.code != expected_code)                                                       \
-                vg::test::fail(__FILE__, __LINE__, #statement " threw " + error_.code + ": " + error_.what()); \
-        }                                                                                           \
+#define CHECK_ERROR(statement, expected_code)                                                                          \
+    do {                                                                                                               \
+        vg::test::checked();                                                                                           \
+        try {                                                                                                          \
+            statement;                                                                                                 \
+            vg::test::fail(__FILE__, __LINE__, #statement " did not throw " expected_code);                            \
+        } catch (const vg::Error & error_) {                                                                           \
+            if (error_.code != expected_code)                                                                          \
+                vg::test::fail(__FILE__, __LINE__, #statement " threw " + error_.code + ": " + error_.what());         \
+        }                                                                                                              \
     } while (0)

@@ -70,12 +70,17 @@ export class ClassifyCommand extends ConfigCommand {
       }
     }
     for (const text of this.texts) {
-      add(text.trim() === '' ? { text, error: 'an empty text' } : { text }, text.trim() === '' ? null : { id: sha256(text), file: '', transcript: text });
+      add(
+        text.trim() === '' ? { text, error: 'an empty text' } : { text },
+        text.trim() === '' ? null : { id: sha256(text), file: '', transcript: text },
+      );
     }
     const answers = await answerClips(run.evaluation, run.adapter, clips, signal);
     for (const [i, entry] of results.filter(({ error }) => error === undefined).entries()) {
       const { answer, probabilities } = answers[i] as (typeof answers)[number];
-      const [label, probability] = Object.entries(probabilities).reduce((best, other) => (other[1] > best[1] ? other : best));
+      const [label, probability] = Object.entries(probabilities).reduce((best, other) =>
+        other[1] > best[1] ? other : best,
+      );
       Object.assign(entry, { label, probability, probabilities, answer });
     }
     progress.end();

@@ -5,13 +5,21 @@ import { hashFile, listClips } from '../pipeline/data.js';
 import { evaluate } from '../pipeline/evaluate.js';
 import { transcribeClips } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
-import { type AdapterChoice, openTrainedRun, type TrainedRun } from '../run/trained.js';
 import type { Progress } from '../run/progress.js';
+import { type AdapterChoice, openTrainedRun, type TrainedRun } from '../run/trained.js';
 import type { Evaluation, TranscribedClip } from '../types.js';
 import { ConfigCommand } from './config-command.js';
 import { scores } from './train.js';
 
-const FLAGS = ['policy.model', 'whisper.model', 'whisper.language', 'data.source', 'data.use_text', 'threads', 'evaluation.batch_size'];
+const FLAGS = [
+  'policy.model',
+  'whisper.model',
+  'whisper.language',
+  'data.source',
+  'data.use_text',
+  'threads',
+  'evaluation.batch_size',
+];
 
 export class EvalCommand extends ConfigCommand {
   static override paths = [['eval']];
@@ -59,7 +67,12 @@ export class EvalCommand extends ConfigCommand {
   }
 
   /** All clips of another source, of the run's labels. */
-  private async others(run: TrainedRun, source: string, progress: Progress, signal: AbortSignal): Promise<TranscribedClip[]> {
+  private async others(
+    run: TrainedRun,
+    source: string,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<TranscribedClip[]> {
     const { labels } = run.dataset;
     const listed = listClips(source);
     const known = listed.filter(({ label }) => labels.includes(label));
@@ -80,7 +93,10 @@ export class EvalCommand extends ConfigCommand {
     }
     const fresh = clips.filter(({ id }) => !trained.has(id));
     if (fresh.length === 0) {
-      throw new VoiceGrpoError(`${source}: every clip was used for training.`, { code: 'E_DATA', hint: 'Evaluate on other clips.' });
+      throw new VoiceGrpoError(`${source}: every clip was used for training.`, {
+        code: 'E_DATA',
+        hint: 'Evaluate on other clips.',
+      });
     }
     return transcribeClips(fresh, run.config, run.files.whisper, run.threads, progress, signal);
   }
@@ -90,7 +106,13 @@ export function adapterChoice(value: string): AdapterChoice {
   if (value === 'best' || value === 'last' || value === 'none') {
     return value;
   }
-  throw problem({ code: 'E_USAGE', expected: 'best, last or none', where: '--adapter', got: `'${value}'`, next: 'use --adapter best' });
+  throw problem({
+    code: 'E_USAGE',
+    expected: 'best, last or none',
+    where: '--adapter',
+    got: `'${value}'`,
+    next: 'use --adapter best',
+  });
 }
 
 /** Scores and the confusion matrix as text. */

@@ -2,12 +2,20 @@
 import { Command, Option } from 'clipanion';
 import { type LoadedConfig, loadConfig, PRESETS } from '../config/load.js';
 import { problem } from '../errors.js';
-import { train, type TrainResult } from '../grpo.js';
+import { type TrainResult, train } from '../grpo.js';
 import { loadNative } from '../native/load.js';
 import { hashFile, loadDataset } from '../pipeline/data.js';
 import { transcribeDataset } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
-import { checkNewRun, createRun, differingSettings, isRun, openRun, runFolder, type StoredDataset } from '../run/folder.js';
+import {
+  checkNewRun,
+  createRun,
+  differingSettings,
+  isRun,
+  openRun,
+  runFolder,
+  type StoredDataset,
+} from '../run/folder.js';
 import { inputFiles, threadCount } from '../run/inputs.js';
 import type { Progress } from '../run/progress.js';
 import type { Evaluation, StepStats } from '../types.js';
@@ -24,7 +32,9 @@ export class TrainCommand extends ConfigCommand {
     ],
   });
 
-  config = Option.String('--config', { description: `A preset (${PRESETS.join(', ')}) or a JSON file; 'default' where absent.` });
+  config = Option.String('--config', {
+    description: `A preset (${PRESETS.join(', ')}) or a JSON file; 'default' where absent.`,
+  });
   resume = Option.Boolean('--resume', false, { description: 'Go on with the run in --output-dir.' });
   words = Option.Rest();
 
@@ -66,7 +76,10 @@ export class TrainCommand extends ConfigCommand {
     using policy = await native.openPolicy(files.policy, { type: config.policy.base_type, threads });
     const folder = runFolder(path);
     if (!resume) {
-      const hashes = { policy: await hashFile(files.policy), whisper: files.whisper === null ? null : await hashFile(files.whisper) };
+      const hashes = {
+        policy: await hashFile(files.policy),
+        whisper: files.whisper === null ? null : await hashFile(files.whisper),
+      };
       const manifest = {
         versions: { node: process.versions.node, ...native.version() },
         device: 'cpu',
@@ -83,7 +96,16 @@ export class TrainCommand extends ConfigCommand {
       `${dataset.train.length} training and ${dataset.heldOut.length} held-out clips of ${dataset.labels.join(', ')}; ${policy.info.name}, ${(policy.info.parameters / 1e6).toFixed(1)} M parameters, ${policy.info.baseType}.`,
     );
 
-    const result = await train({ config, policy, dataset, rewards, folder, resume, signal, observer: this.observer(progress) });
+    const result = await train({
+      config,
+      policy,
+      dataset,
+      rewards,
+      folder,
+      resume,
+      signal,
+      observer: this.observer(progress),
+    });
     progress.end();
     this.report(result, path, transcribeSeconds, progress);
     return 0;
@@ -148,7 +170,9 @@ export class TrainCommand extends ConfigCommand {
       progress.line(`${result.truncatedPrompts} prompts were longer than the limit; their transcripts were cut.`);
     }
     if (result.interrupted) {
-      progress.line(`Interrupted after step ${result.steps}; saved. Go on with: voicegrpo train --resume --output-dir ${path}`);
+      progress.line(
+        `Interrupted after step ${result.steps}; saved. Go on with: voicegrpo train --resume --output-dir ${path}`,
+      );
     }
     if (this.json) {
       this.print(
@@ -165,13 +189,20 @@ export class TrainCommand extends ConfigCommand {
         }),
       );
     } else if (after !== null) {
-      progress.line(`Accuracy ${before.accuracy.toFixed(3)} → ${after.accuracy.toFixed(3)} on ${after.n} held-out clips. Run: ${path}`);
+      progress.line(
+        `Accuracy ${before.accuracy.toFixed(3)} → ${after.accuracy.toFixed(3)} on ${after.n} held-out clips. Run: ${path}`,
+      );
     }
   }
 }
 
 /** The scores that --json shows of an evaluation. */
-export function scores({ accuracy, macro_f1, reward, n }: Evaluation): { accuracy: number; macro_f1: number; reward: number; n: number } {
+export function scores({ accuracy, macro_f1, reward, n }: Evaluation): {
+  accuracy: number;
+  macro_f1: number;
+  reward: number;
+  n: number;
+} {
   return { accuracy, macro_f1, reward, n };
 }
 

@@ -27,7 +27,9 @@ export class TranscribeCommand extends BaseCommand {
   language = Option.String('--language', 'auto', { description: "ISO code of the language, or 'auto'" });
   threads = Option.String('--threads', { description: 'default: all processors' });
   format = Option.String('--format', 'txt', { description: 'txt or json' });
-  json = Option.Boolean('--json', false, { description: 'the same as --format json: one JSON array on stdout and nothing else' });
+  json = Option.Boolean('--json', false, {
+    description: 'the same as --format json: one JSON array on stdout and nothing else',
+  });
 
   protected async run(signal: AbortSignal): Promise<number> {
     const threads = this.threadCount();
@@ -69,12 +71,24 @@ export class TranscribeCommand extends BaseCommand {
     if (this.threads === undefined) return availableParallelism();
     const count = Number(this.threads);
     if (Number.isInteger(count) && count >= 1 && count <= 512) return count;
-    throw problem({ code: 'E_USAGE', where: '--threads', expected: 'a whole number from 1 to 512', got: `'${this.threads}'`, next: 'Correct it or leave it out.' });
+    throw problem({
+      code: 'E_USAGE',
+      where: '--threads',
+      expected: 'a whole number from 1 to 512',
+      got: `'${this.threads}'`,
+      next: 'Correct it or leave it out.',
+    });
   }
 
   private wantsJson(): boolean {
     if (this.format === 'json' || this.format === 'txt') return this.format === 'json';
-    throw problem({ code: 'E_USAGE', where: '--format', expected: 'txt or json', got: `'${this.format}'`, next: 'Correct it or leave it out.' });
+    throw problem({
+      code: 'E_USAGE',
+      where: '--format',
+      expected: 'txt or json',
+      got: `'${this.format}'`,
+      next: 'Correct it or leave it out.',
+    });
   }
 }
 
@@ -90,7 +104,13 @@ function record(outcome: Outcome): object {
     rms: rounded(clip.rms),
   };
   if ('error' in outcome) {
-    return { file: outcome.file, text: '', duration: null, ...audio, error: presentError(outcome.error).text.split('\n')[0] };
+    return {
+      file: outcome.file,
+      text: '',
+      duration: null,
+      ...audio,
+      error: presentError(outcome.error).text.split('\n')[0],
+    };
   }
   const { text, language, segments } = outcome.transcript;
   return {

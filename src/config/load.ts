@@ -2,7 +2,7 @@
  * Loads a configuration: the schema's defaults, then a preset, then a file, then flags; each value remembers where it is from.
  * All problems are told at once.
  */
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { problem } from '../errors.js';
@@ -143,7 +143,13 @@ function contradictions(config: Config): string[] {
 
 /** The name of a user's reward in metrics. */
 export function moduleName(entry: { module: string; name?: string }): string {
-  return entry.name ?? entry.module.replace(/^.*[\\/]/, '').replace(/\.[cm]?[jt]s$/, '').replace(/[^A-Za-z0-9_-]/g, '_');
+  return (
+    entry.name ??
+    entry.module
+      .replace(/^.*[\\/]/, '')
+      .replace(/\.[cm]?[jt]s$/, '')
+      .replace(/[^A-Za-z0-9_-]/g, '_')
+  );
 }
 
 function presetFile(preset: string): string {
@@ -193,7 +199,8 @@ function readJson(path: string): Tree {
 function overlay(tree: Tree, values: Tree, origins: Record<string, Origin>, origin: Origin, prefix = ''): void {
   for (const [key, value] of Object.entries(values)) {
     const path = prefix === '' ? key : `${prefix}.${key}`;
-    const below = tree[key];
+    // Only own keys: '__proto__' in a file is an unknown key, not the prototype of every object.
+    const below = Object.hasOwn(tree, key) ? tree[key] : undefined;
     const isSection = below !== null && typeof below === 'object' && !Array.isArray(below) && !LEAVES.has(path);
     if (isSection && value !== null && typeof value === 'object' && !Array.isArray(value)) {
       overlay(below as Tree, value as Tree, origins, origin, path);

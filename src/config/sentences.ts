@@ -10,7 +10,11 @@ export function editDistance(a: string, b: string): number {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
       const same = a[i - 1] === b[j - 1];
-      let best = Math.min((above[j] as number) + 1, (row[j - 1] as number) + 1, (above[j - 1] as number) + (same ? 0 : 1));
+      let best = Math.min(
+        (above[j] as number) + 1,
+        (row[j - 1] as number) + 1,
+        (above[j - 1] as number) + (same ? 0 : 1),
+      );
       if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
         best = Math.min(best, ((rows[i - 2] as number[])[j - 2] as number) + 1);
       }
@@ -79,9 +83,17 @@ function range(node: SchemaNode | undefined): string {
     return '';
   }
   const low =
-    node.minimum !== undefined ? `at least ${node.minimum}` : node.exclusiveMinimum !== undefined ? `above ${node.exclusiveMinimum}` : '';
+    node.minimum !== undefined
+      ? `at least ${node.minimum}`
+      : node.exclusiveMinimum !== undefined
+        ? `above ${node.exclusiveMinimum}`
+        : '';
   const high =
-    node.maximum !== undefined ? `at most ${node.maximum}` : node.exclusiveMaximum !== undefined ? `below ${node.exclusiveMaximum}` : '';
+    node.maximum !== undefined
+      ? `at most ${node.maximum}`
+      : node.exclusiveMaximum !== undefined
+        ? `below ${node.exclusiveMaximum}`
+        : '';
   return [low, high].filter((part) => part !== '').join(' and ');
 }
 

@@ -12,7 +12,10 @@ export interface Tensor {
 }
 
 /** The bytes of a file that holds `tensors`, in the order of their names, so that equal tensors give equal bytes. */
-export function writeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string> = {}): Uint8Array {
+export function writeSafetensors(
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = {},
+): Uint8Array {
   const header: Record<string, unknown> = { __metadata__: metadata };
   const names = [...tensors.keys()].sort();
   let offset = 0;
@@ -20,7 +23,9 @@ export function writeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata:
     const { shape, data } = tensors.get(name) as Tensor;
     const count = shape.reduce((product, size) => product * size, 1);
     if (count !== data.length) {
-      throw new RangeError(`tensor '${name}': shape [${shape.join(', ')}] has ${count} numbers, data has ${data.length}`);
+      throw new RangeError(
+        `tensor '${name}': shape [${shape.join(', ')}] has ${count} numbers, data has ${data.length}`,
+      );
     }
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] };
     offset += data.byteLength;
@@ -76,18 +81,30 @@ export function readSafetensors(bytes: Uint8Array): { tensors: Map<string, Tenso
 }
 
 function readTensor(name: string, entry: unknown, body: Buffer): Tensor {
-  const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+  const {
+    dtype,
+    shape,
+    data_offsets: offsets,
+  } = (entry ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
   if (dtype !== 'F32') {
     throw new Error(`tensor '${name}' has type ${String(dtype)}; only F32 is read here`);
   }
   const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-  if (!Array.isArray(shape) || !shape.every(isCount) || !Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+  if (
+    !Array.isArray(shape) ||
+    !shape.every(isCount) ||
+    !Array.isArray(offsets) ||
+    offsets.length !== 2 ||
+    !offsets.every(isCount)
+  ) {
     throw new Error(`tensor '${name}' has no proper shape or offsets`);
   }
   const [start, end] = offsets as [number, number];
   const count = shape.reduce((product, size) => product * size, 1);
   if (end > body.length || end - start !== 4 * count) {
-    throw new Error(`tensor '${name}' should lie at bytes ${start} to ${end} of ${body.length}, with ${4 * count} bytes`);
+    throw new Error(
+      `tensor '${name}' should lie at bytes ${start} to ${end} of ${body.length}, with ${4 * count} bytes`,
+    );
   }
   const data = new Float32Array(count);
   Buffer.from(data.buffer).set(body.subarray(start, end));

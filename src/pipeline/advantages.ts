@@ -24,7 +24,11 @@ export function standardDeviation(values: ArrayLike<number>): number {
  * @param rewards [N] weighted totals; those of one group stand together
  * @param numGenerations G
  */
-export function advantagesOf(rewards: Float64Array, numGenerations: number, scaleRewards: 'group' | 'batch' | 'none'): Advantages {
+export function advantagesOf(
+  rewards: Float64Array,
+  numGenerations: number,
+  scaleRewards: 'group' | 'batch' | 'none',
+): Advantages {
   const groups = rewards.length / numGenerations;
   const advantages = new Float64Array(rewards.length);
   const dead: boolean[] = [];

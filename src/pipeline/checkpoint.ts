@@ -4,7 +4,7 @@
  * A checkpoint is written to a folder beside its place, synced and renamed; its manifest, written last, has the SHA-256 of
  * every other file. A folder without a valid manifest is no checkpoint.
  */
-import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { problem } from '../errors.js';
 import { readSafetensors, type Tensor, writeSafetensors } from '../formats/safetensors.js';
@@ -43,7 +43,9 @@ export interface LoopState {
 export type AdapterSnapshot = ReadonlyMap<string, Tensor>;
 
 export function snapshotAdapter(adapter: NativeAdapter): AdapterSnapshot {
-  return new Map(adapter.tensors.map(({ name, shape, data }) => [`${PEFT_PREFIX}${name}`, { shape, data: data.slice() }]));
+  return new Map(
+    adapter.tensors.map(({ name, shape, data }) => [`${PEFT_PREFIX}${name}`, { shape, data: data.slice() }]),
+  );
 }
 
 /** Writes a snapshot into the adapter. @throws VoiceGrpoError E_MODEL if the shapes do not fit */
@@ -62,7 +64,12 @@ export function restoreAdapter(adapter: NativeAdapter, snapshot: AdapterSnapshot
   }
 }
 
-function tensorOf(tensors: ReadonlyMap<string, Tensor>, name: string, shape: readonly number[], where: string): Float32Array {
+function tensorOf(
+  tensors: ReadonlyMap<string, Tensor>,
+  name: string,
+  shape: readonly number[],
+  where: string,
+): Float32Array {
   const tensor = tensors.get(name);
   if (tensor === undefined || tensor.shape.join() !== shape.join()) {
     throw problem({
@@ -163,7 +170,10 @@ export function listCheckpoints(folder: string): string[] {
 /** Null if every file is what the manifest says; else what is wrong. */
 export function checkpointFault(path: string): string | null {
   try {
-    const manifest = JSON.parse(readFileSync(join(path, MANIFEST), 'utf8')) as { format?: unknown; sha256?: Record<string, string> };
+    const manifest = JSON.parse(readFileSync(join(path, MANIFEST), 'utf8')) as {
+      format?: unknown;
+      sha256?: Record<string, string>;
+    };
     if (manifest.format !== FORMAT || typeof manifest.sha256 !== 'object') {
       return `${MANIFEST} has format ${String(manifest.format)}, expected ${FORMAT}`;
     }
@@ -196,7 +206,10 @@ export function newestCheckpoint(folder: string, onFault: (path: string, fault: 
 }
 
 /** Restores adapter and optimizer; returns the loop's state and the best adapter so far. */
-export function readCheckpoint(path: string, adapter: NativeAdapter): { state: LoopState; best: AdapterSnapshot | null } {
+export function readCheckpoint(
+  path: string,
+  adapter: NativeAdapter,
+): { state: LoopState; best: AdapterSnapshot | null } {
   restoreAdapter(adapter, readAdapter(path), path);
   const file = join(path, 'optimizer.safetensors');
   const { tensors: moments, metadata } = readSafetensors(readFileSync(file));

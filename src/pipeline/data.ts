@@ -1,6 +1,6 @@
 /** Clips: lists what a source holds, parts training from held-out clips by content, and draws the order of the steps. */
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, extname, isAbsolute, join, resolve } from 'node:path';
 import { PACKAGE_ROOT } from '../config/paths.js';
 import { problem } from '../errors.js';
@@ -69,7 +69,9 @@ function readFolder(path: string): ListedClip[] {
       continue;
     }
     const folder = join(path, entry.name);
-    const files = readdirSync(folder).filter((file) => (AUDIO_EXTENSIONS as readonly string[]).includes(extname(file).toLowerCase()));
+    const files = readdirSync(folder).filter((file) =>
+      (AUDIO_EXTENSIONS as readonly string[]).includes(extname(file).toLowerCase()),
+    );
     for (const file of files.sort(compare)) {
       clips.push({ file: join(folder, file), label: entry.name });
     }
@@ -110,12 +112,24 @@ function readManifest(path: string): ListedClip[] {
     }
     const file = isAbsolute(audio) ? audio : join(dirname(path), audio);
     if (!existsSync(file)) {
-      throw problem({ code: 'E_DATA', expected: 'an audio file', where, got: `no file ${file}`, next: 'correct the line or add the file' });
+      throw problem({
+        code: 'E_DATA',
+        expected: 'an audio file',
+        where,
+        got: `no file ${file}`,
+        next: 'correct the line or add the file',
+      });
     }
     clips.push({ file, label: label.trim(), ...(text === undefined ? {} : { reference: text }) });
   }
   if (clips.length === 0) {
-    throw problem({ code: 'E_DATA', expected: 'at least one clip', where: path, got: 'an empty manifest', next: 'add lines or choose another --data' });
+    throw problem({
+      code: 'E_DATA',
+      expected: 'at least one clip',
+      where: path,
+      got: 'an empty manifest',
+      next: 'add lines or choose another --data',
+    });
   }
   return clips;
 }
@@ -210,7 +224,9 @@ export function chooseLabels(listed: readonly ListedClip[], datasets: readonly s
       next: datasets.length > 0 ? `use --datasets ${found.join(' ')}` : 'add a folder with clips of another label',
     });
   }
-  const alike = labels.find((label, i) => labels.findIndex((other) => other.toLowerCase() === label.toLowerCase()) !== i);
+  const alike = labels.find(
+    (label, i) => labels.findIndex((other) => other.toLowerCase() === label.toLowerCase()) !== i,
+  );
   if (alike !== undefined) {
     throw problem({
       code: 'E_DATA',
@@ -248,7 +264,9 @@ function compare(a: string, b: string): number {
 
 /** Label → its share among clips. */
 export function labelShares(clips: readonly { label: string }[], labels: readonly string[]): Record<string, number> {
-  return Object.fromEntries(labels.map((label) => [label, clips.filter((clip) => clip.label === label).length / clips.length]));
+  return Object.fromEntries(
+    labels.map((label) => [label, clips.filter((clip) => clip.label === label).length / clips.length]),
+  );
 }
 
 /**

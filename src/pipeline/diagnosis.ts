@@ -22,7 +22,9 @@ export function diagnose(recent: readonly StepSummary[], labels: readonly string
   }
   const found: string[] = [];
   const solved = last.every(({ exactMatch }) => exactMatch !== null && exactMatch > 0.95);
-  const collapsed = labels.find((label) => last.every(({ predictedShares }) => (predictedShares[label] ?? 0) > COLLAPSED));
+  const collapsed = labels.find((label) =>
+    last.every(({ predictedShares }) => (predictedShares[label] ?? 0) > COLLAPSED),
+  );
   if (collapsed !== undefined && !solved) {
     found.push(
       `collapsed to one label: ${PATIENCE} steps in a row nearly every answer was '${collapsed}'. Try a larger --num-generations, a higher --temperature, a lower --learning-rate or a larger --dataset-balance-weight.`,

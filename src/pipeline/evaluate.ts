@@ -37,7 +37,11 @@ export async function answerClips(
     const distributions = await labelProbabilities(context, adapter, batch, signal);
     for (const [i, { rollouts }] of groups.entries()) {
       const answer = (rollouts[0]?.text ?? '').trim();
-      answers.push({ answer, predicted: answeredLabel(answer, labels), ...(distributions[i] as (typeof distributions)[number]) });
+      answers.push({
+        answer,
+        predicted: answeredLabel(answer, labels),
+        ...(distributions[i] as (typeof distributions)[number]),
+      });
     }
   }
   return answers;
@@ -56,13 +60,17 @@ export async function labelProbabilities(
   const candidates = labels.map((label) => prompts.answerTokens(label));
   const packed = packGroups(batch.map((prompt) => ({ prompt, answers: candidates })));
   const { logProbs } = await policy.logProbs({ ...packed, adapter, temperature: 1 }, signal);
-  const sums = unpackRows(logProbs, packed.lengths, packed.maxCompletionLength).map((row) => row.reduce((sum, value) => sum + value, 0));
+  const sums = unpackRows(logProbs, packed.lengths, packed.maxCompletionLength).map((row) =>
+    row.reduce((sum, value) => sum + value, 0),
+  );
   return batch.map((_, b) => {
     const own = sums.slice(b * labels.length, (b + 1) * labels.length);
     const highest = Math.max(...own);
     const total = own.reduce((sum, value) => sum + Math.exp(value - highest), 0);
     return {
-      probabilities: Object.fromEntries(labels.map((label, i) => [label, Math.exp((own[i] as number) - highest) / total])),
+      probabilities: Object.fromEntries(
+        labels.map((label, i) => [label, Math.exp((own[i] as number) - highest) / total]),
+      ),
       labelMass: Math.exp(highest) * total,
     };
   });
@@ -80,7 +88,9 @@ export async function evaluate(
   const { labels } = context;
   const answers = await answerClips(context, adapter, clips, signal);
   // The balance reward sees the predictions of this evaluation, not those of the training that came before.
-  const recentPredictions = answers.map(({ answer }) => predictedLabel(answer, labels)).filter((label) => label !== null);
+  const recentPredictions = answers
+    .map(({ answer }) => predictedLabel(answer, labels))
+    .filter((label) => label !== null);
   const inputs = clips.map((clip, i) => ({
     completion: (answers[i] as LabelledAnswer).answer,
     label: clip.label,
@@ -93,7 +103,15 @@ export async function evaluate(
   const { totals } = await score(rewards, inputs, Number.POSITIVE_INFINITY);
   const predictions: Prediction[] = clips.map((clip, i) => {
     const { answer, predicted, probabilities, labelMass } = answers[i] as LabelledAnswer;
-    return { id: clip.id, label: clip.label, answer, predicted, reward: totals[i] as number, probabilities, label_mass: labelMass };
+    return {
+      id: clip.id,
+      label: clip.label,
+      answer,
+      predicted,
+      reward: totals[i] as number,
+      probabilities,
+      label_mass: labelMass,
+    };
   });
   return { ...classificationScores(predictions, labels), reward: mean(totals), predictions };
 }
@@ -120,7 +138,13 @@ export function classificationScores(
     }
   }
   const n = predictions.length;
-  return { n, accuracy: n === 0 ? 0 : correct / n, macro_f1: f1.length === 0 ? 0 : mean(f1), labels: [...labels], confusion };
+  return {
+    n,
+    accuracy: n === 0 ? 0 : correct / n,
+    macro_f1: f1.length === 0 ? 0 : mean(f1),
+    labels: [...labels],
+    confusion,
+  };
 }
 
 export function mean(values: ArrayLike<number>): number {

@@ -21,7 +21,11 @@ export interface LossWeightOptions {
  * @param lengths [N] tokens of each answer in the micro-batch, stop included
  * @param masked [N] true: truncated, and `mask_truncated_completions` is set; counts in N but not in tokens
  */
-export function lossWeights(lengths: ArrayLike<number>, masked: ArrayLike<boolean>, options: LossWeightOptions): Float32Array {
+export function lossWeights(
+  lengths: ArrayLike<number>,
+  masked: ArrayLike<boolean>,
+  options: LossWeightOptions,
+): Float32Array {
   const count = lengths.length;
   const steps = options.gradientAccumulationSteps;
   const activeTokens = activeTokenCount(lengths, masked);
@@ -55,6 +59,10 @@ export function activeTokenCount(lengths: ArrayLike<number>, masked: ArrayLike<b
  * The tokens 'dapo' divides by. One generation may be divided into more or fewer micro-batches than one update accumulates;
  * its tokens are scaled to one accumulation window, as TRL does.
  */
-export function windowTokens(tokensOfGeneration: number, gradientAccumulationSteps: number, stepsPerGeneration: number): number {
+export function windowTokens(
+  tokensOfGeneration: number,
+  gradientAccumulationSteps: number,
+  stepsPerGeneration: number,
+): number {
   return (Math.max(1, tokensOfGeneration) * gradientAccumulationSteps) / stepsPerGeneration;
 }

@@ -52,7 +52,8 @@ export function createPromptBuilder(
     mode === 'chat'
       ? (transcript) => renderChat(template as string, policy.info, labels, options, transcript)
       : (transcript, drawn) => renderCompletion(policy, labels, options, transcript, drawn);
-  const tokenize = (text: string) => policy.tokenize(text, { addBos: mode === 'completion' && policy.info.addBos, parseSpecial: true });
+  const tokenize = (text: string) =>
+    policy.tokenize(text, { addBos: mode === 'completion' && policy.info.addBos, parseSpecial: true });
   const stop = mode === 'chat' ? endOfTurn(policy) : policy.tokenize('\n\n', { addBos: false, parseSpecial: false });
 
   return {
@@ -74,11 +75,16 @@ export function createPromptBuilder(
 
 /** One line, without anything that a tokenizer would read as a control token. */
 export function plain(transcript: string): string {
-  return transcript.replace(/\s+/gu, ' ').trim().replace(/<(?=\/?[A-Za-z_|][\w|]*>)/gu, '< ');
+  return transcript
+    .replace(/\s+/gu, ' ')
+    .trim()
+    .replace(/<(?=\/?[A-Za-z_|][\w|]*>)/gu, '< ');
 }
 
 function filled(text: string, values: Record<string, string>): string {
-  return text.replace(/\{(\w+)\}/gu, (whole, name: string) => (Object.hasOwn(values, name) ? (values[name] as string) : whole));
+  return text.replace(/\{(\w+)\}/gu, (whole, name: string) =>
+    Object.hasOwn(values, name) ? (values[name] as string) : whole,
+  );
 }
 
 /** One line a label: its name and, where the configuration has one, its description. */
@@ -165,7 +171,12 @@ function drawExamples(
 function cut(policy: PromptPolicy, text: string, limit: number): string {
   const tokens = policy.tokenize(text, { addBos: false, parseSpecial: false });
   // A cut inside a character leaves replacement characters; they are no words of the speaker.
-  return tokens.length <= limit ? text : policy.detokenize(tokens.slice(0, limit), { special: false }).replace(/\uFFFD+$/u, '').trim();
+  return tokens.length <= limit
+    ? text
+    : policy
+        .detokenize(tokens.slice(0, limit), { special: false })
+        .replace(/\uFFFD+$/u, '')
+        .trim();
 }
 
 /** Cuts the transcript, and only it, until the whole prompt has at most `max_prompt_length` tokens. */

@@ -1,5 +1,11 @@
 /** Rollouts: prompts → groups of G sampled answers, and the same answers packed for the training pass. */
-import { FINISH_LENGTH, type NativeAdapter, type NativePolicy, type PackedRequest, type RolloutResult } from '../native/addon.js';
+import {
+  FINISH_LENGTH,
+  type NativeAdapter,
+  type NativePolicy,
+  type PackedRequest,
+  type RolloutResult,
+} from '../native/addon.js';
 import type { Group, Prompt } from '../types.js';
 import type { PromptBuilder } from './prompt.js';
 
@@ -65,7 +71,9 @@ export function packPrompts(prompts: readonly Prompt[]): { promptTokens: Int32Ar
 }
 
 /** [prompt | answer 1 | … | answer G] for each group, answers padded with 0 to the longest. */
-export function packGroups(groups: readonly { prompt: Prompt; answers: readonly Int32Array[] }[]): Omit<PackedRequest, 'adapter' | 'temperature'> {
+export function packGroups(
+  groups: readonly { prompt: Prompt; answers: readonly Int32Array[] }[],
+): Omit<PackedRequest, 'adapter' | 'temperature'> {
   const answers = groups.flatMap((group) => group.answers);
   const lengths = Int32Array.from(answers, (answer) => answer.length);
   const maxCompletionLength = Math.max(1, ...lengths);

@@ -26,7 +26,11 @@ export function learningRateFactor(update: number, { type, maxSteps, warmupRatio
 /** @param step from 1 */
 export function temperatureAt(
   step: number,
-  { temperature, temperature_end, temperature_steps }: { temperature: number; temperature_end: number | null; temperature_steps: number },
+  {
+    temperature,
+    temperature_end,
+    temperature_steps,
+  }: { temperature: number; temperature_end: number | null; temperature_steps: number },
 ): number {
   if (temperature_end === null || temperature_steps === 0) {
     return temperature;

@@ -36,7 +36,9 @@ export interface Transcript {
 }
 
 /** One file's outcome: a transcript, or the error that says why there is none. */
-export type Outcome = { file: string; transcript: Transcript; clip: LoadedClip } | { file: string; error: Error; clip?: LoadedClip };
+export type Outcome =
+  | { file: string; transcript: Transcript; clip: LoadedClip }
+  | { file: string; error: Error; clip?: LoadedClip };
 
 /** $VOICEGRPO_CACHE, else $XDG_CACHE_HOME/voicegrpo, else ~/.cache/voicegrpo. */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
@@ -60,9 +62,15 @@ export class Transcriber {
       throw problem({
         code: 'E_CONFIG',
         where: 'language',
-        expected: languages.length === 1 ? `'${languages[0]}' or 'auto' (the model is English-only)` : "'auto' or an ISO code that Whisper knows, such as 'en' or 'de'",
+        expected:
+          languages.length === 1
+            ? `'${languages[0]}' or 'auto' (the model is English-only)`
+            : "'auto' or an ISO code that Whisper knows, such as 'en' or 'de'",
         got: `'${options.language}'`,
-        next: languages.length === 1 ? 'Give a multilingual model with --model, or leave --language out.' : 'Correct --language.',
+        next:
+          languages.length === 1
+            ? 'Give a multilingual model with --model, or leave --language out.'
+            : 'Correct --language.',
       });
     }
     const folder = options.cache === undefined ? cacheFolder() : options.cache;
@@ -73,7 +81,11 @@ export class Transcriber {
    * Transcribes many files, several at once, and calls `done` for each in the order of `files`. A file that fails does not
    * stop the others; only an abort does.
    */
-  async transcribeAll(files: readonly string[], done: (outcome: Outcome, index: number) => void, signal?: AbortSignal): Promise<void> {
+  async transcribeAll(
+    files: readonly string[],
+    done: (outcome: Outcome, index: number) => void,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const parallel = Math.max(1, Math.min(this.options.threads, files.length, MAX_PARALLEL));
     const threads = Math.max(1, Math.floor(this.options.threads / parallel));
     const outcomes = new Map<number, Outcome>();
@@ -122,7 +134,8 @@ export class Transcriber {
     if (reason) throw noSpeech(clip.file, reason);
     const path = this.cachePath(clip);
     const known = path && readCached(path);
-    const result = known || (await this.whisper.transcribe(clip.samples, { language: this.options.language, threads }, signal));
+    const result =
+      known || (await this.whisper.transcribe(clip.samples, { language: this.options.language, threads }, signal));
     if (path && !known) await writeCached(path, result);
     const text = spokenText(result);
     if (text === '') throw noSpeech(clip.file, 'Whisper hears none');
@@ -131,14 +144,26 @@ export class Transcriber {
 
   private cachePath(clip: LoadedClip): string | null {
     if (this.cache === null) return null;
-    const key = JSON.stringify([CACHE_VERSION, clip.hash, this.modelHash, this.options.language, loadNative().version().whisper]);
+    const key = JSON.stringify([
+      CACHE_VERSION,
+      clip.hash,
+      this.modelHash,
+      this.options.language,
+      loadNative().version().whisper,
+    ]);
     const name = createHash('sha256').update(key).digest('hex');
     return join(this.cache, name.slice(0, 2), `${name}.json`);
   }
 }
 
 function noSpeech(file: string, reason: string): VoiceGrpoError {
-  return problem({ code: 'E_AUDIO', where: file, expected: 'speech', got: `none: ${reason}`, next: 'Give a recording of speech.' });
+  return problem({
+    code: 'E_AUDIO',
+    where: file,
+    expected: 'speech',
+    got: `none: ${reason}`,
+    next: 'Give a recording of speech.',
+  });
 }
 
 /** Whisper's notes in brackets, "[BLANK_AUDIO]" or "(music)", are not speech; a text of nothing else is none. */
@@ -173,6 +198,7 @@ async function writeCached(path: string, result: WhisperResult): Promise<void> {
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => undefined);
-    if (!['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENOTDIR', 'EEXIST'].includes((error as NativeError).code)) throw error;
+    if (!['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENOTDIR', 'EEXIST'].includes((error as NativeError).code))
+      throw error;
   }
 }

@@ -50,10 +50,22 @@ async function loadModule(file: string): Promise<Reward> {
   try {
     loaded = await import(pathToFileURL(file).href);
   } catch (error) {
-    throw problem({ code: 'E_CONFIG', expected, where: file, got: (error as Error).message, next: 'correct the module' });
+    throw problem({
+      code: 'E_CONFIG',
+      expected,
+      where: file,
+      got: (error as Error).message,
+      next: 'correct the module',
+    });
   }
   if (typeof loaded.default !== 'function') {
-    throw problem({ code: 'E_CONFIG', expected, where: file, got: `a default export of type ${typeof loaded.default}`, next });
+    throw problem({
+      code: 'E_CONFIG',
+      expected,
+      where: file,
+      got: `a default export of type ${typeof loaded.default}`,
+      next,
+    });
   }
   return loaded.default as Reward;
 }
@@ -64,7 +76,11 @@ async function loadModule(file: string): Promise<Reward> {
  * @param step from 1, for weights that grow; Infinity: full weights, as in evaluation
  * @throws VoiceGrpoError E_REWARD naming the file if a reward throws or returns no finite number
  */
-export async function score(rewards: readonly WeightedReward[], inputs: readonly RewardInput[], step: number): Promise<ScoredBatch> {
+export async function score(
+  rewards: readonly WeightedReward[],
+  inputs: readonly RewardInput[],
+  step: number,
+): Promise<ScoredBatch> {
   const totals = new Float64Array(inputs.length);
   const values: Record<string, Float64Array> = {};
   for (const entry of rewards) {
@@ -86,7 +102,10 @@ async function call({ name, file, reward }: WeightedReward, input: RewardInput):
   try {
     value = await reward(input);
   } catch (error) {
-    const stack = error instanceof Error ? error.stack?.split('\n').find((line) => file !== null && line.includes(file)) : undefined;
+    const stack =
+      error instanceof Error
+        ? error.stack?.split('\n').find((line) => file !== null && line.includes(file))
+        : undefined;
     throw problem({
       code: 'E_REWARD',
       expected: 'a number',

@@ -1,7 +1,7 @@
 /** The run folder: plain files, each whole or absent. */
-import { accessSync, appendFileSync, constants, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { accessSync, appendFileSync, constants, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { checkStoredConfig, type Config, type LoadedConfig } from '../config/load.js';
+import { type Config, checkStoredConfig, type LoadedConfig } from '../config/load.js';
 import { problem } from '../errors.js';
 import type { StepStats, TranscribedClip } from '../types.js';
 import { json, writeFileAtomic } from './files.js';
@@ -37,7 +37,13 @@ export function checkNewRun(path: string): void {
     try {
       entries = readdirSync(root);
     } catch {
-      throw problem({ code: 'E_CONFIG', expected: 'a folder', where, got: `${root}, which is none`, next: 'choose another --output-dir' });
+      throw problem({
+        code: 'E_CONFIG',
+        expected: 'a folder',
+        where,
+        got: `${root}, which is none`,
+        next: 'choose another --output-dir',
+      });
     }
     if (entries.length > 0) {
       throw problem({
@@ -75,7 +81,10 @@ export function createRun(
   mkdirSync(folder.checkpoints, { recursive: true });
   const { labels, train, heldOut } = contents.dataset;
   const line = (side: string) => (clip: TranscribedClip) => JSON.stringify({ side, ...clip });
-  writeFileAtomic(join(folder.path, 'dataset.jsonl'), `${[...train.map(line('train')), ...heldOut.map(line('held_out'))].join('\n')}\n`);
+  writeFileAtomic(
+    join(folder.path, 'dataset.jsonl'),
+    `${[...train.map(line('train')), ...heldOut.map(line('held_out'))].join('\n')}\n`,
+  );
   writeFileAtomic(join(folder.path, 'manifest.json'), json({ ...contents.manifest, labels }));
   const { config, origins, name } = contents.loaded;
   writeFileAtomic(join(folder.path, 'config.json'), json({ name, config, origins }));
@@ -86,7 +95,12 @@ export function isRun(path: string): boolean {
 }
 
 /** What a run folder says about the run. @throws VoiceGrpoError E_DATA if it is none */
-export function openRun(path: string): { folder: RunFolder; loaded: LoadedConfig; manifest: Record<string, unknown>; dataset: StoredDataset } {
+export function openRun(path: string): {
+  folder: RunFolder;
+  loaded: LoadedConfig;
+  manifest: Record<string, unknown>;
+  dataset: StoredDataset;
+} {
   const folder = runFolder(path);
   if (!isRun(folder.path)) {
     throw problem({
@@ -128,7 +142,13 @@ export function openRun(path: string): { folder: RunFolder; loaded: LoadedConfig
 }
 
 function damaged(where: string, got: string): Error {
-  return problem({ code: 'E_DATA', expected: 'a file that `voicegrpo train` wrote', where, got, next: 'train again in another folder' });
+  return problem({
+    code: 'E_DATA',
+    expected: 'a file that `voicegrpo train` wrote',
+    where,
+    got,
+    next: 'train again in another folder',
+  });
 }
 
 /** Settings in which two configurations differ, where a difference would change the run. */

@@ -29,7 +29,11 @@ export function inputFiles(config: Config): InputFiles {
     if (existsSync(path) && statSync(path).isFile()) {
       return path;
     }
-    if (value === 'bundled' || /[\\/]/.test(value.replace(/^[\w.-]+\/[\w.-]+$/, '')) || /\.(gguf|bin|pt|safetensors)$/.test(value)) {
+    if (
+      value === 'bundled' ||
+      /[\\/]/.test(value.replace(/^[\w.-]+\/[\w.-]+$/, '')) ||
+      /\.(gguf|bin|pt|safetensors)$/.test(value)
+    ) {
       lost.push(`${key}: ${path}`);
     } else {
       wanted.push(`${key} names '${value}'`);
@@ -38,7 +42,9 @@ export function inputFiles(config: Config): InputFiles {
     return path;
   };
   const policy = locate('policy.model', config.policy.model, '--model FILE.gguf', BUNDLED_POLICY);
-  const whisper = config.data.use_text ? null : locate('whisper.model', config.whisper.model, '--whisper FILE.bin', BUNDLED_WHISPER);
+  const whisper = config.data.use_text
+    ? null
+    : locate('whisper.model', config.whisper.model, '--whisper FILE.bin', BUNDLED_WHISPER);
   if (config.data.source === 'voicebench') {
     wanted.push(`data.source names 'voicebench'`);
     flags.push('--data DIR');
@@ -50,10 +56,13 @@ export function inputFiles(config: Config): InputFiles {
     });
   }
   if (wanted.length > 0) {
-    throw new VoiceGrpoError(`Expected files on this machine, but ${wanted.join(', ')}, and this version downloads nothing yet.`, {
-      code: 'E_CONFIG',
-      hint: `Add ${flags.join(' ')} (or --config tiny, which needs none of them).`,
-    });
+    throw new VoiceGrpoError(
+      `Expected files on this machine, but ${wanted.join(', ')}, and this version downloads nothing yet.`,
+      {
+        code: 'E_CONFIG',
+        hint: `Add ${flags.join(' ')} (or --config tiny, which needs none of them).`,
+      },
+    );
   }
   return { policy, whisper };
 }

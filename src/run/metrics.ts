@@ -1,6 +1,7 @@
 /** The numbers of one step under TRL's names. */
-import type { ScoredBatch } from '../types.js';
+
 import { standardDeviation } from '../pipeline/advantages.js';
+import type { ScoredBatch } from '../types.js';
 
 /** Collects values over the micro-batches of one step; `result` has their means (or extremes). */
 export class StepMetrics {
@@ -41,7 +42,10 @@ export function rewardMetrics(metrics: StepMetrics, scored: ScoredBatch): void {
 }
 
 /** completions/{mean,min,max}_length, clipped_ratio and the same lengths of those that ended by themselves. */
-export function lengthMetrics(metrics: StepMetrics, rollouts: readonly { tokens: Int32Array; truncated: boolean }[]): void {
+export function lengthMetrics(
+  metrics: StepMetrics,
+  rollouts: readonly { tokens: Int32Array; truncated: boolean }[],
+): void {
   const summarize = (lengths: number[], infix: string) => {
     const known = lengths.length > 0 ? lengths : [0];
     metrics.add(`completions/mean_${infix}length`, known.reduce((sum, length) => sum + length, 0) / known.length);
@@ -61,8 +65,14 @@ export function lengthMetrics(metrics: StepMetrics, rollouts: readonly { tokens:
 }
 
 /** How far the rollout's log-probabilities are from the training pass's, before the policy has changed. */
-export function samplingGapMetrics(metrics: StepMetrics, rollout: readonly Float32Array[], training: readonly Float32Array[]): void {
-  const gaps = training.flatMap((row, n) => Array.from(row, (value, t) => value - ((rollout[n] as Float32Array)[t] as number)));
+export function samplingGapMetrics(
+  metrics: StepMetrics,
+  rollout: readonly Float32Array[],
+  training: readonly Float32Array[],
+): void {
+  const gaps = training.flatMap((row, n) =>
+    Array.from(row, (value, t) => value - ((rollout[n] as Float32Array)[t] as number)),
+  );
   if (gaps.length === 0) {
     return;
   }

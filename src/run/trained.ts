@@ -29,7 +29,11 @@ export interface TrainedRun extends Disposable {
  * @param settings flags that replace values of the run: paths of models, threads, batch size
  * @throws VoiceGrpoError if the folder is no run, or the model is another than the run was made with
  */
-export async function openTrainedRun(path: string, choice: AdapterChoice, settings: readonly FlagSetting[]): Promise<TrainedRun> {
+export async function openTrainedRun(
+  path: string,
+  choice: AdapterChoice,
+  settings: readonly FlagSetting[],
+): Promise<TrainedRun> {
   const { folder, loaded, manifest, dataset } = openRun(path);
   const config = withSettings(loaded.config, settings);
   const directory = choice === 'none' ? null : folder[choice];
@@ -47,8 +51,12 @@ export async function openTrainedRun(path: string, choice: AdapterChoice, settin
   const stored = manifest.files as InputFiles;
   const given = (key: string) => settings.some((setting) => setting.path === key);
   const files: InputFiles = {
-    policy: given('policy.model') ? inputFiles({ ...config, data: { ...config.data, use_text: true, source: 'bundled' } }).policy : stored.policy,
-    whisper: given('whisper.model') ? inputFiles({ ...config, data: { ...config.data, use_text: false, source: 'bundled' } }).whisper : stored.whisper,
+    policy: given('policy.model')
+      ? inputFiles({ ...config, data: { ...config.data, use_text: true, source: 'bundled' } }).policy
+      : stored.policy,
+    whisper: given('whisper.model')
+      ? inputFiles({ ...config, data: { ...config.data, use_text: false, source: 'bundled' } }).whisper
+      : stored.whisper,
   };
   if (!existsSync(files.policy)) {
     throw problem({

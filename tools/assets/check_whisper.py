@@ -31,7 +31,7 @@ def main():
                 out.setframerate(RATE)
                 out.writeframes(decode((ASSETS / "clips" / clip["audio"]).read_bytes()).tobytes())
             files.append(str(path))
-        options = ["-l", "en", "-nt", "-np", "-t", "2", "-bs", "1", "-bo", "1", "-otxt"]
+        options = ["-l", "en", "-nt", "-np", "-t", "1", "-bs", "1", "-bo", "1", "-otxt"]
         subprocess.run([args.whisper_cli, "-m", args.model, *options, *files], check=True, stdout=subprocess.DEVNULL)
         heard = [Path(f"{file}.txt").read_text() for file in files]
     errors, total, exact = dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0), 0
