@@ -36,7 +36,10 @@ export async function transcribeEach(
   using transcriber = await Transcriber.open({ model, language: config.whisper.language, threads });
   const done = (outcome: Outcome) => {
     heard.push(judged(outcome, config.data.max_duration));
-    progress.update(`transcribed ${heard.length} of ${files.length}`, heard.length % 50 === 0 || heard.length === files.length);
+    progress.update(
+      `transcribed ${heard.length} of ${files.length}`,
+      heard.length % 50 === 0 || heard.length === files.length,
+    );
   };
   await transcriber.transcribeAll(files, done, signal);
   return heard;
@@ -85,7 +88,9 @@ export async function transcribeClips(
   if (left.length > 5) {
     progress.line(`Left out: ${left.length - 5} more.`);
   }
-  const lost = [...new Set(clips.map(({ label }) => label))].filter((label) => !kept.some((clip) => clip.label === label));
+  const lost = [...new Set(clips.map(({ label }) => label))].filter(
+    (label) => !kept.some((clip) => clip.label === label),
+  );
   if (lost.length > 0) {
     throw problem({
       code: 'E_DATA',
