@@ -19,21 +19,34 @@ function nativeFiles() {
 
 /** clang-format's own binary: the npm package carries one for each platform, pinned by the lock file. */
 function clangFormat() {
-  const folder = path.join(path.dirname(createRequire(import.meta.url).resolve('clang-format-node/package.json')), 'bin');
-  const file = path.join(folder, `cfn-${process.platform}-${process.arch}`, `clang-format${process.platform === 'win32' ? '.exe' : ''}`);
+  const folder = path.join(
+    path.dirname(createRequire(import.meta.url).resolve('clang-format-node/package.json')),
+    'bin',
+  );
+  const file = path.join(
+    folder,
+    `cfn-${process.platform}-${process.arch}`,
+    `clang-format${process.platform === 'win32' ? '.exe' : ''}`,
+  );
   return existsSync(file) ? file : null;
 }
 
 const steps = [
   { name: 'biome', command: bin('biome'), args: write ? ['check', '--write'] : ['check', '--error-on-warnings'] },
-  { name: 'clang-format', command: clangFormat(), args: [...(write ? ['-i'] : ['--dry-run', '-Werror']), ...nativeFiles()] },
+  {
+    name: 'clang-format',
+    command: clangFormat(),
+    args: [...(write ? ['-i'] : ['--dry-run', '-Werror']), ...nativeFiles()],
+  },
   ...(write ? [] : [{ name: 'tsc', command: bin('tsc'), args: ['--noEmit', '-p', 'tsconfig.json'] }]),
 ];
 
 const failed = [];
 for (const { name, command, args } of steps) {
   if (command === null) {
-    process.stdout.write(`${name}: NOT CHECKED, clang-format-node has no binary for ${process.platform} ${process.arch}\n`);
+    process.stdout.write(
+      `${name}: NOT CHECKED, clang-format-node has no binary for ${process.platform} ${process.arch}\n`,
+    );
     continue;
   }
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });

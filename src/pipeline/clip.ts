@@ -35,13 +35,7 @@ export async function loadClip(file: string): Promise<LoadedClip> {
   const decoded = await loadNative()
     .decodeAudio(bytes)
     .catch((error: NativeError) => {
-      throw problem({
-        code: error.code,
-        where: file,
-        expected: 'an audio file',
-        got: `this: ${error.message}`,
-        next: error.hint,
-      });
+      throw new VoiceGrpoError(`${file}: ${error.message}`, { code: error.code, hint: error.hint, cause: error });
     });
   const { peak, rms } = level(decoded.samples);
   return {
