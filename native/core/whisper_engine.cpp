@@ -136,7 +136,9 @@ void WhisperEngine::Impl::run(const float * samples, size_t n, size_t offset, co
     int segments = whisper_full_n_segments_from_state(state.get());
     for (int i = 0; i < segments; i++) {
         WhisperSegment segment;
-        segment.start = begin + double(whisper_full_get_segment_t0_from_state(state.get(), i)) * 0.01;
+        // A model without timestamps gives a negative start.
+        const int64_t t0 = std::max(int64_t{0}, whisper_full_get_segment_t0_from_state(state.get(), i));
+        segment.start = begin + double(t0) * 0.01;
         segment.end = begin + double(whisper_full_get_segment_t1_from_state(state.get(), i)) * 0.01;
         segment.end = std::min(segment.end, begin + double(n) / double(RATE));
         segment.text = whisper_full_get_segment_text_from_state(state.get(), i);
