@@ -229,7 +229,7 @@ void fill(const Pending & p, const std::string & path) {
                             "the model file is damaged; fetch or convert it again");
             }
             if (std::fabs(v) > largest(p.tensor->type)) {
-                throw Error("E_NUMERIC",
+                throw Error("E_MODEL",
                             path + ": tensor " + p.source->name + " holds values too large for " +
                                 ggml_type_name(p.tensor->type),
                             "choose the base type auto, bf16 or f32");

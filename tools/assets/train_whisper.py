@@ -17,7 +17,7 @@ from vorbis import decode
 from whisper_data import FRAME, IGNORE, Augment, Corpus, log_mel
 from whisper_model import Whisper
 
-WARMUP, FLAT = 300, 0.35  # steps in which the learning rate rises; the share of the time it stays up
+WARMUP, FLAT = 0.06, 0.35  # shares of the time: the learning rate rises, has stayed up
 
 
 def word_errors(said, heard):
@@ -74,9 +74,9 @@ def losses(model, batch):
     return token, phoneme, word, guided
 
 
-def rate_at(peak, step, done):
+def rate_at(peak, done):
     if done < FLAT:
-        return peak * min(1, (step + 1) / WARMUP)
+        return peak * min(1, done / WARMUP)
     return peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (done - FLAT) / (1 - FLAT))))
 
 
@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=37)
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--silent", type=float, default=0.03, help="share of clips replaced by silence or noise, without text")
-    parser.add_argument("--from", dest="source", type=Path, help="go on from this checkpoint instead of random weights")
+    parser.add_argument("--from", dest="source", type=Path, help="go on from this checkpoint, the decoder alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=7)
@@ -100,6 +100,7 @@ def main():
     model = Whisper(corpus.used, len(corpus.phonemes), len(corpus.words))
     if args.source:
         model.load_exported(torch.load(args.source, weights_only=True)["model_state_dict"])
+        model.encoder.requires_grad_(False)
     clips = bundled_clips(75)
     hours = sum(c["length"] for c in corpus.clips) / RATE / 3600
     print(f"{len(corpus.clips)} clips, {hours:.1f} hours, {len(corpus.used)} tokens, {len(corpus.words)} words,"
@@ -113,7 +114,7 @@ def main():
         full = done > 0.6 and rng.random() < 1 / 3
         batch = augment.batch(next(source), frames=model.dims["n_audio_ctx"] if full else None)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(args.rate, step, done)
+            group["lr"] = rate_at(args.rate, done)
         with torch.autocast("cpu", torch.bfloat16):
             token, phoneme, word, guided = losses(model, batch)
         (token + 0.5 * phoneme + 0.4 * word + (0.3 - 0.2 * done) * guided).backward()
@@ -128,7 +129,7 @@ def main():
             next_report = elapsed + max(60.0, 60.0 * args.minutes / 15)
             wer = word_error_rate(model, corpus.tokenizer, clips)
             torch.save({"dims": model.dims, "model_state_dict": model.state_for_export()}, args.output)
-            print(f"{elapsed / 60:.1f} min, step {step}, rate {rate_at(args.rate, step, done):.1e}: token {running[0]:.3f} phoneme"
+            print(f"{elapsed / 60:.1f} min, step {step}, rate {rate_at(args.rate, done):.1e}: token {running[0]:.3f} phoneme"
                   f" {running[1]:.3f} word {running[2]:.3f} guided {running[3]:.3f}, bundled word error {wer:.2%}", flush=True)
     torch.save({"dims": model.dims, "model_state_dict": model.state_for_export()}, args.output)
     wer = word_error_rate(model, corpus.tokenizer, bundled_clips(), show=20)
