@@ -32,7 +32,7 @@ def main():
                 out.writeframes(decode((ASSETS / "clips" / clip["audio"]).read_bytes()).tobytes())
             files.append(str(path))
         options = ["-l", "en", "-nt", "-np", "-t", "1", "-bs", "1", "-bo", "1", "-otxt"]
-        subprocess.run([args.whisper_cli, "-m", args.model, *options, *files], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([args.whisper_cli, "-m", args.model, *options, *files], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         heard = [Path(f"{file}.txt").read_text() for file in files]
     errors, total, exact = dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0), 0
     for clip, text in zip(clips, heard, strict=True):
