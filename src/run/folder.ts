@@ -1,5 +1,5 @@
 /** The run folder: plain files, each whole or absent. */
-import { accessSync, appendFileSync, constants, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { type Config, checkStoredConfig, type LoadedConfig } from '../config/load.js';
 import { problem } from '../errors.js';
@@ -60,8 +60,7 @@ export function checkNewRun(path: string): void {
     parent = dirname(parent);
   }
   try {
-    readdirSync(parent); // a file is no place for a folder
-    accessSync(parent, constants.W_OK);
+    rmdirSync(mkdtempSync(join(parent, '.voicegrpo-'))); // asking for permission is not enough: some file systems refuse all the same
   } catch {
     throw problem({
       code: 'E_CONFIG',
