@@ -57,6 +57,8 @@ export class TrainCommand extends ConfigCommand {
     const rewards = await loadRewards(config.rewards);
     const threads = threadCount(config);
     const native = loadNative();
+    // Before the clips, so that a bad model file is known at once and not after minutes of listening.
+    using policy = await native.openPolicy(files.policy, { type: config.policy.base_type, threads });
     let transcribeSeconds = 0;
     let dataset: StoredDataset;
     if (resume) {
@@ -73,7 +75,6 @@ export class TrainCommand extends ConfigCommand {
       transcribeSeconds = (performance.now() - start) / 1000;
     }
 
-    using policy = await native.openPolicy(files.policy, { type: config.policy.base_type, threads });
     const folder = runFolder(path);
     if (!resume) {
       const hashes = {
