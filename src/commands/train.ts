@@ -21,6 +21,10 @@ import type { Progress } from '../run/progress.js';
 import type { Evaluation, StepStats } from '../types.js';
 import { ConfigCommand } from './config-command.js';
 
+/** The value at a dotted path: 'grpo.max_steps'. */
+const settingAt = (config: object, path: string): unknown =>
+  path.split('.').reduce<unknown>((tree, key) => (tree as Record<string, unknown> | undefined)?.[key], config);
+
 export class TrainCommand extends ConfigCommand {
   static override paths = [['train']];
   static override usage = Command.Usage({
@@ -130,8 +134,14 @@ export class TrainCommand extends ConfigCommand {
     const stored = openRun(directory).loaded;
     const free = settings.filter(({ path }) => path === 'threads' || path === 'output.dir');
     if (this.config !== undefined || free.length < settings.length) {
-      const given = loadConfig(this.config ?? 'default', settings);
-      const different = differingSettings(given.config, stored.config);
+      // Without --config only the flags can differ: the rest is the run's own.
+      const different =
+        this.config === undefined
+          ? settings
+              .filter((setting) => !free.includes(setting))
+              .filter(({ path, value }) => JSON.stringify(value) !== JSON.stringify(settingAt(stored.config, path)))
+              .map(({ path }) => path)
+          : differingSettings(loadConfig(this.config, settings).config, stored.config);
       if (different.length > 0) {
         throw problem({
           code: 'E_CONFIG',
