@@ -173,7 +173,12 @@ WhisperResult WhisperEngine::transcribe(const float * samples, size_t n, const s
         throw Error("E_LIMIT", "the audio is longer than a day", "Cut it into shorter files.");
     }
     std::string code = automatic && !info.multilingual ? "en" : language;
-    whisper_full_params params = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
+    // Real models are decoded as whisper.cpp's own command line does it: beams of 5, and best of 5 where the
+    // temperature rises. Models of a short context are small and made for their task: greedy is enough and several
+    // times faster.
+    whisper_full_params params = whisper_full_default_params(
+        info.audio_context >= FULL_CONTEXT ? WHISPER_SAMPLING_BEAM_SEARCH : WHISPER_SAMPLING_GREEDY);
+    params.greedy.best_of = 5;
     params.n_threads = threads;
     params.language = code.c_str();
     params.translate = translate;

@@ -7,7 +7,8 @@
  * oracles are kept in DIR/oracle and DIR/whisper-cli. Prints a table and exits with 1 if any figure misses its bound.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -322,13 +323,14 @@ function whisperCli(): string {
   return program;
 }
 
-function voicegrpo(args: string[]): { stdout: string; status: number | null } {
+function voicegrpo(args: string[], cache: string): { stdout: string; status: number | null } {
   const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { bin: { voicegrpo: string } };
   const script = join(root, bin.voicegrpo);
   if (!existsSync(script)) throw new Error(`${script} is missing: run npm run build`);
   const { stdout, status } = spawnSync(process.execPath, [script, ...args], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, VOICEGRPO_CACHE: cache },
     maxBuffer: 1 << 28,
   });
   return { stdout, status };
@@ -342,30 +344,32 @@ async function wer(): Promise<void> {
     .map((line) => line.split('\t') as [string, string]);
   for (const model of ['tiny.en', 'base']) {
     const file = inDir(`ggml-${model}.bin`);
-    const run = voicegrpo([
-      'transcribe',
-      '--json',
-      '--model',
-      file,
-      '--language',
-      'en',
-      '--threads',
-      String(threads),
-      ...clips.map(([name]) => inDir('speech', name)),
-    ]);
+    const files = clips.map(([name]) => inDir('speech', name));
+    const options = ['--model', file, '--language', 'en', '--threads', String(threads)];
+    // An empty cache: what is measured is decoding.
+    const cache = mkdtempSync(join(tmpdir(), 'voicegrpo-'));
+    const run = voicegrpo(['transcribe', '--json', ...options, ...files], cache);
+    rmSync(cache, { recursive: true });
     const ours = JSON.parse(run.stdout) as { file: string; text: string; error?: unknown }[];
     const count = (texts: string[]): ErrorCount =>
       texts
         .map((text, i) => wordErrors((clips[i] as [string, string])[1], text))
         .reduce((a, b) => ({ errors: a.errors + b.errors, words: a.words + b.words }));
-    const theirs = clips.map(([name]) =>
-      execFileSync(cli, ['-m', file, '-f', inDir('speech', name), '-l', 'en', '-t', String(threads), '-nt', '-np'], {
+    // Its own defaults, timestamps among them: without them (-nt) it decodes otherwise. They are cut off here.
+    const plain = (lines: string) =>
+      lines
+        .replace(/^\[[^\]]*\]/gm, '')
+        .replace(/\s+/g, ' ')
+        .trim();
+    const printed = clips.map(([name]) =>
+      execFileSync(cli, ['-m', file, '-f', inDir('speech', name), '-l', 'en', '-t', String(threads), '-np'], {
         encoding: 'utf8',
         stdio: ['ignore', 'pipe', 'ignore'],
       }),
     );
+    const theirs = printed.map(plain);
     clips.forEach(([name], i) => {
-      const [a, b] = [(ours[i]?.text ?? '').trim(), (theirs[i] as string).replace(/\s+/g, ' ').trim()];
+      const [a, b] = [plain(ours[i]?.text ?? ''), theirs[i]];
       if (a !== b) console.log(`  ${name}\n    voicegrpo:   ${a}\n    whisper-cli: ${b}`);
     });
     const [a, b] = [count(clips.map((_, i) => ours[i]?.text ?? '')), count(theirs)];
@@ -383,26 +387,12 @@ async function train(): Promise<void> {
   for (const seed of flags.seeds.split(',')) {
     const output = inDir('runs', `small-seed-${seed}`);
     rmSync(output, { recursive: true, force: true });
-    const { stdout, status } = voicegrpo([
-      'train',
-      '--config',
-      'small',
-      '--model',
-      MODEL,
-      '--whisper',
-      inDir('ggml-base.bin'),
-      '--data',
-      join(root, 'assets/clips'),
-      '--seed',
-      seed,
-      '--max-steps',
-      '60',
-      '--threads',
-      String(threads),
-      '--output-dir',
-      output,
-      '--json',
-    ]);
+    const inputs = ['--model', MODEL, '--whisper', inDir('ggml-base.bin'), '--data', join(root, 'assets/clips')];
+    const options = ['--seed', seed, '--max-steps', '60', '--threads', String(threads), '--output-dir', output];
+    const { stdout, status } = voicegrpo(
+      ['train', '--config', 'small', ...inputs, ...options, '--json'],
+      inDir('cache'),
+    );
     if (status !== 0) {
       record(`training, seed ${seed}`, `exit code ${status}`, 'exit code 0', false);
       continue;
