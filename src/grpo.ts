@@ -191,13 +191,19 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     writeFolderAtomic(folder.best, adapterFiles(best ?? snapshotAdapter(adapter), adapterConfig));
   };
 
+  /** True where the next step generates anew: only there does a checkpoint hold all that is needed to go on. */
+  const atBoundary = (step: number): boolean => (step * accumulation) % microStepsPerGeneration === 0;
+  /** True if no step follows this one. A signal lets the uses of the present answers come to their end. */
+  const ended = (step: number): boolean =>
+    step >= grpo.max_steps || state.stopReason !== null || (signal?.aborted === true && atBoundary(step));
+
   let truncatedPrompts = 0;
   let generation: Generation | null = null;
   const summaries: StepSummary[] = [];
   const told = new Set<string>();
   const firstStep = state.step + 1;
 
-  for (let step = firstStep; step <= grpo.max_steps && state.stopReason === null && !signal?.aborted; step++) {
+  for (let step = firstStep; !ended(step - 1); step++) {
     const stepStart = performance.now();
     const metrics = new StepMetrics();
     const completions: object[] = [];
@@ -270,9 +276,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
         observer.note(`Step ${step}: ${sentence}`);
       }
     }
-    const ends = last || state.stopReason !== null || signal?.aborted === true;
-    const boundary = (step * accumulation) % microStepsPerGeneration === 0;
-    if ((boundary && step % config.output.save_steps === 0) || ends) {
+    if (ended(step) || (atBoundary(step) && step % config.output.save_steps === 0)) {
       save(last || state.stopReason !== null);
     }
   }

@@ -148,7 +148,8 @@ test('edit distance and the nearest word', () => {
 });
 
 test('the TypeScript type is the one made from the schema', async () => {
-  const { configType } = await import('../tools/config-type.mjs');
+  const tool: string = '../tools/config-type.mjs';
+  const { configType } = (await import(tool)) as { configType: () => Promise<string> };
   const committed = readFileSync(new URL('../src/config/config.generated.ts', import.meta.url), 'utf8');
   assert.is(committed, await configType(), 'run `npm run config:type`');
 });
