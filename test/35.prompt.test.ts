@@ -91,13 +91,14 @@ test('completion: one worked example a label, never the clip itself, shuffled an
     const texts = Array.from({ length: 40 }, (_, step) => prompts.build(own, { step, place: 0 }).text);
     for (const text of texts) {
       const parts = text.split('\n\n');
+      assert.is(parts.shift(), 'The dataset of each prompt is ifeval, commoneval or wildvoice.');
       assert.is(parts.length, 4);
-      const named = parts.slice(0, 3).map((part) => /\nDataset: (\w+)$/.exec(part)?.[1]);
+      const named = parts.slice(0, 3).map((part) => /\nAnswer: (\w+)$/.exec(part)?.[1]);
       assert.equal([...named].sort(), [...labels].sort());
-      assert.is(parts[3], 'Prompt: "ifeval text 0"\nDataset:');
+      assert.is(parts[3], 'Prompt: "ifeval text 0"\nAnswer:');
       assert.not.match(parts.slice(0, 3).join(), 'ifeval text 0');
     }
-    const orders = new Set(texts.map((text) => [...text.matchAll(/Dataset: (\w)/g)].map((match) => match[1]).join('')));
+    const orders = new Set(texts.map((text) => [...text.matchAll(/Answer: (\w)/g)].map((match) => match[1]).join('')));
     assert.is(orders.size, 6, 'every order occurs');
     assert.is(prompts.build(own, { step: 3, place: 0 }).text, texts[3]);
     assert.is(prompts.build(own, null).text, prompts.build(own, null).text);

@@ -94,7 +94,7 @@ export interface Config {
     ];
   };
   /**
-   * What the policy reads. {labels}, {transcript} and {label} are filled in.
+   * What the policy reads. {labels} (a line each), {names} ('a, b or c'), {transcript} and {label} are filled in.
    */
   prompt: {
     /**
@@ -116,7 +116,7 @@ export interface Config {
       [k: string]: string;
     };
     /**
-     * Completion mode: text in front of the worked examples; may contain {labels}. Empty: none.
+     * Completion mode: text in front of the worked examples; {labels} or {names} name the labels. Naming them decides how often a base model answers with one at all.
      */
     completion_system: string;
     /**

@@ -97,6 +97,11 @@ export function labelLines(labels: readonly string[], descriptions: Record<strin
     .join('\n');
 }
 
+/** 'a, b or c' */
+export function nameList(labels: readonly string[]): string {
+  return labels.length < 2 ? labels.join('') : `${labels.slice(0, -1).join(', ')} or ${labels.at(-1)}`;
+}
+
 function renderChat(
   template: string,
   info: NativePolicy['info'],
@@ -104,7 +109,7 @@ function renderChat(
   options: PromptOptions,
   transcript: string,
 ): string {
-  const system = filled(options.system, { labels: labelLines(labels, options.labels) });
+  const system = filled(options.system, { labels: labelLines(labels, options.labels), names: nameList(labels) });
   const user = filled(options.user, { transcript });
   // Gemma's turns have no system role: the instruction goes in front of the user's text.
   const content = system === '' ? user : `${system}\n\n${user}`;
@@ -140,7 +145,10 @@ function renderCompletion(
     }),
   );
   const open = options.completion_example.slice(0, options.completion_example.indexOf('{label}')).trimEnd();
-  const system = filled(options.completion_system, { labels: labelLines(labels, options.labels) });
+  const system = filled(options.completion_system, {
+    labels: labelLines(labels, options.labels),
+    names: nameList(labels),
+  });
   return [...(system === '' ? [] : [system]), ...parts, filled(open, { transcript })].join('\n\n');
 }
 
