@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Before `npm pack`: copies what the build needs of the source carrier (nodejs-whisper, a development dependency) to vendor/, so
 // that a packed tarball installs and builds without it. After packing, --clean takes it away, so that a clone builds from the
-// carrier that package.json pins.
+// carrier that package.json pins. --list prints the parts and fails when the carrier lacks one.
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -31,6 +31,12 @@ const PARTS = [
 ];
 const BACKENDS = new Set(['ggml-cpu', 'ggml-cuda']);
 
+if (process.argv.includes('--list')) {
+  const missing = PARTS.filter((part) => !existsSync(path.join(source, part)));
+  process.stdout.write(`${PARTS.join('\n')}\n`);
+  if (missing.length > 0) throw new Error(`The carrier lacks ${missing.join(', ')}`);
+  process.exit(0);
+}
 rmSync(path.join(root, 'vendor'), { recursive: true, force: true });
 if (!process.argv.includes('--clean')) {
   if (!existsSync(source)) {
