@@ -8,7 +8,8 @@
  * `loss_type` grpo, bnpo, dr_grpo, dapo; μ = `num_iterations` uses of each batch; `gradient_accumulation_steps` and
  * `steps_per_generation`; `beta` · k3 against the base model, which is the adapter switched off; masked truncated answers.
  * What differs: a micro-batch holds whole groups (TRL shuffles answers between micro-batches), and without a KL term the
- * dead groups, whose gradient is zero, are not sent to the gradient pass; loss weights are still taken over all answers.
+ * dead groups, whose gradient is zero, are not sent to the gradient pass; loss weights are still taken over all answers, but
+ * `entropy` is that of the live groups.
  * What is left out: importance sampling of whole sequences, two-sided clipping, entropy bonus, tool use, several processes.
  *
  * Every random number is a pure function of (seed, step, prompt), and a checkpoint has the rest of the state, so a run that

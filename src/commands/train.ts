@@ -163,7 +163,12 @@ export class TrainCommand extends ConfigCommand {
 
   private observer(progress: Progress) {
     return {
-      step: (stats: StepStats, maxSteps: number) => progress.update(stepLine(stats, maxSteps), true),
+      step: (stats: StepStats, maxSteps: number) => {
+        progress.update(stepLine(stats, maxSteps), true);
+        if (this.verbose) {
+          progress.line(`  ${detailLine(stats)}`);
+        }
+      },
       evaluated: (name: string, evaluation: Evaluation, step: number) =>
         progress.line(
           `${name === 'held-out' ? `held out, step ${step}` : `${name} training, held out`}: accuracy ${evaluation.accuracy.toFixed(3)}, macro-F1 ${evaluation.macro_f1.toFixed(3)}, reward ${evaluation.reward.toFixed(3)} (n ${evaluation.n})`,
@@ -222,6 +227,16 @@ function stepLine(stats: StepStats, maxSteps: number): string {
   const seconds = stats.step_time ?? 0;
   const left = Math.round((maxSteps - stats.step) * seconds);
   return `step ${stats.step}/${maxSteps}  reward ${number('reward', 2)} ± ${number('reward_std', 2)}  dead groups ${Math.round(100 * (stats.frac_reward_zero_std ?? 0))}%  grad ${number('grad_norm', 2)}  ${number('step_time', 2)} s/step  ${left} s left`;
+}
+
+/** What --verbose adds to a step: the parts of the reward, what was predicted, and where the time went. */
+function detailLine(stats: StepStats): string {
+  const shown = Object.entries(stats).filter(([name]) =>
+    /^(rewards\/.*\/mean|predictions\/.*|entropy|kl|time\/.*)$/.test(name),
+  );
+  return shown
+    .map(([name, value]) => `${name.replace(/^rewards\/(.*)\/mean$/, '$1')} ${value?.toFixed(3) ?? '–'}`)
+    .join('  ');
 }
 
 function timestamp(): string {
