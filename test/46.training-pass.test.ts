@@ -376,4 +376,37 @@ test('46.11 a batch of several passes, with the shortest prompts and completions
     within('gradient of 14 calls against one', worst(gradients(adapter), together), 2e-5);
   }));
 
+test('46.12 what was computed before a gradient does not change it', async () => {
+  // On a policy of its own: first `before`, then the gradient for an adapter on `modules`.
+  const after = async (
+    modules: string[],
+    before: (policy: NativePolicy, adapter: NativeAdapter) => Promise<unknown>,
+  ) => {
+    let result: Float32Array[] = [];
+    await withPolicy(async (policy) => {
+      const adapter = policy.createAdapter({ rank: 4, alpha: 8, targetModules: modules, seed: 1 });
+      await before(policy, adapter);
+      await policy.accumulateGradient(gradientRequest(adapter));
+      result = gradients(adapter);
+    });
+    return result;
+  };
+  const nothing = async () => {};
+  // The scoring pass has the same graph but for what it keeps.
+  assert.equal(
+    await after(meta.target_modules, (policy, adapter) => policy.logProbs(packedRequest(adapter, 1))),
+    await after(meta.target_modules, nothing),
+    'scoring',
+  );
+  // Another choice of modules has as many nodes in other places.
+  const alone = await after(['up_proj'], nothing);
+  for (const module of ['gate_proj', 'o_proj', 'q_proj']) {
+    const other = (policy: NativePolicy) => {
+      const adapter = policy.createAdapter({ rank: 4, alpha: 8, targetModules: [module], seed: 1 });
+      return policy.accumulateGradient(gradientRequest(adapter));
+    };
+    assert.equal(await after(['up_proj'], other), alone, module);
+  }
+});
+
 test.run();

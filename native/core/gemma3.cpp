@@ -201,7 +201,8 @@ const GgufTensor & require(const GgufFile & file, const std::string & name, int6
     }
     if (t->type != GGML_TYPE_F32 && ggml_get_type_traits(t->type)->to_float == nullptr) {
         throw Error("E_MODEL",
-                    file.path() + ": tensor " + name + " has type " + ggml_type_name(t->type) + ", which holds no weights",
+                    file.path() + ": tensor " + name + " has type " + ggml_type_name(t->type) +
+                        ", which holds no weights",
                     "choose another file of this model, for example Q8_0 or F16");
     }
     return *t;

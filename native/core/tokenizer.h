@@ -21,7 +21,8 @@ class Tokenizer {
     // text.
     std::vector<int32_t> encode(std::string_view text, bool add_bos, bool parse_special) const;
     // UTF-8 bytes; control tokens are written only with `special`. A byte that is not valid UTF-8 stays as it is.
-    // An embedding may have more rows than the tokenizer has tokens; what lies past them adds no text, here and in piece().
+    // An embedding may have more rows than the tokenizer has tokens; what lies past them adds no text, here and in
+    // piece().
     std::string decode(const int32_t * tokens, size_t n, bool special) const;
     // The bytes that one token adds to the text; empty for control tokens.
     const std::string & piece(int32_t token) const;
