@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 namespace vg {
 namespace {
@@ -73,9 +74,36 @@ uint32_t ogg_crc(const uint8_t * page, size_t size) {
     return crc;
 }
 
+// The second packet of a Vorbis stream, https://xiph.org/vorbis/doc/v-comment.html: lengths that reach past the packet
+// would lead stb_vorbis out of its memory.
+std::string inspect_comments(const std::vector<uint8_t> & packet) {
+    const std::string damaged = "is damaged: the lengths in its Vorbis comments do not fit";
+    size_t at = 7;  // behind "\x03vorbis"
+    auto skip_text = [&] {
+        if (packet.size() < at + 4 || little32(&packet[at]) > packet.size() - at - 4) {
+            return false;
+        }
+        at += 4 + little32(&packet[at]);
+        return true;
+    };
+    if (!starts_with(packet.data(), packet.size(), 0, "\x03vorbis") || !skip_text() || packet.size() < at + 4) {
+        return damaged;
+    }
+    uint32_t count = little32(&packet[at]);
+    at += 4;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!skip_text()) {
+            return damaged;
+        }
+    }
+    return "";
+}
+
 // Every page's checksum is verified: stb_vorbis does not, and a damaged setup header is where it can be led astray.
 std::string inspect_ogg(const uint8_t * bytes, size_t size) {
     bool last = false;
+    int packets = 0;
+    std::vector<uint8_t> comments;
     for (size_t at = 0; at < size;) {
         if (!starts_with(bytes, size, at, "OggS")) {
             return last ? "" : "is damaged at byte " + std::to_string(at);  // what follows the last page is not ours
@@ -90,6 +118,21 @@ std::string inspect_ogg(const uint8_t * bytes, size_t size) {
         }
         if (ogg_crc(bytes + at, length) != little32(bytes + at + 22)) {
             return "is damaged: the checksum of the Ogg page at byte " + std::to_string(at) + " does not match";
+        }
+        size_t body = at + 27 + bytes[at + 26];
+        for (size_t i = 0, n = bytes[at + 26]; i < n && packets < 2; i++) {
+            size_t segment = bytes[at + 27 + i];
+            if (packets == 1) {
+                comments.insert(comments.end(), bytes + body, bytes + body + segment);
+            }
+            body += segment;
+            packets += segment < 255 ? 1 : 0;  // a packet ends with a segment that is not full
+            if (packets == 2) {
+                std::string problem = inspect_comments(comments);
+                if (!problem.empty()) {
+                    return problem;
+                }
+            }
         }
         last = (bytes[at + 5] & 4) != 0;
         at += length;
