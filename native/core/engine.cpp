@@ -57,8 +57,8 @@ Buffer Engine::allocate(ggml_context * ctx, const char * what) const {
 }
 
 void Engine::place(ggml_cgraph * graph, Arena arena) {
-    // Planned anew each time: alloc_graph alone keeps the last plan for a graph of as many nodes of the same sizes, whatever
-    // tensors this one marks as output or reads where, and so lets kept tensors be overwritten.
+    // Planned anew each time: alloc_graph alone keeps the last plan for a graph of as many nodes of the same sizes,
+    // whatever tensors this one marks as output or reads where, and so lets kept tensors be overwritten.
     if (!ggml_gallocr_reserve(arenas_[arena], graph) || !ggml_gallocr_alloc_graph(arenas_[arena], graph)) {
         throw Error("E_LIMIT", "there is not enough memory for this batch",
                     "lower prompts per step, num_generations or max_completion_length");
