@@ -10,6 +10,7 @@
  * What differs: a micro-batch holds whole groups (TRL shuffles answers between micro-batches), and without a KL term the
  * dead groups, whose gradient is zero, are not sent to the gradient pass; loss weights are still taken over all answers, but
  * `entropy` is that of the live groups.
+ * What is added: `label_exploration`, every label tried once in each group (pipeline/rollout.ts says why).
  * What is left out: importance sampling of whole sequences, two-sided clipping, entropy bonus, tool use, several processes.
  *
  * Every random number is a pure function of (seed, step, prompt), and a checkpoint has the rest of the state, so a run that
@@ -36,7 +37,7 @@ import { diagnose, type StepSummary } from './pipeline/diagnosis.js';
 import { type EvaluationContext, evaluate } from './pipeline/evaluate.js';
 import { activeTokenCount, lossWeights, windowTokens } from './pipeline/loss-weights.js';
 import { createPromptBuilder } from './pipeline/prompt.js';
-import { packGroups, packRows, sampleGroups, unpackRows } from './pipeline/rollout.js';
+import { packGroups, packRows, sampleGroups, tryEveryLabel, unpackRows } from './pipeline/rollout.js';
 import { learningRateFactor, temperatureAt } from './pipeline/schedule.js';
 import { afterEvaluation, INITIAL_STOPPING } from './pipeline/stopping.js';
 import { BALANCE_WINDOW_PER_LABEL, predictedLabel } from './rewards/index.js';
@@ -111,6 +112,15 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   const files = { metrics: join(folder.path, 'metrics.jsonl'), completions: join(folder.path, 'completions.jsonl') };
   const seconds = { train: 0, eval: 0 };
 
+  if (grpo.label_exploration > 0 && G <= labels.length) {
+    throw problem({
+      code: 'E_CONFIG',
+      expected: `more than ${labels.length} answers a prompt, so that the labels are not all that is tried`,
+      where: 'grpo.num_generations',
+      got: `${G} with label_exploration and ${labels.length} labels`,
+      next: `use --num-generations ${labels.length + 3}, or --label-exploration 0`,
+    });
+  }
   using adapter = policy.createAdapter({
     rank: lora.r,
     alpha: lora.lora_alpha,
@@ -340,8 +350,9 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     // rollouts
     const temperature = temperatureAt(step, grpo);
     const rolloutStart = performance.now();
-    const { groups } = await sampleGroups(policy, adapter, batch, prompts, {
-      numGenerations: G,
+    const exploring = step <= grpo.label_exploration;
+    const sampled = await sampleGroups(policy, adapter, batch, prompts, {
+      numGenerations: exploring ? G - labels.length : G,
       maxCompletionLength: grpo.max_completion_length,
       temperature,
       topK: grpo.top_k,
@@ -349,9 +360,17 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       seed,
       step,
     });
+    const groups = exploring
+      ? tryEveryLabel(sampled.groups, labels, prompts.answerTokens, grpo.max_completion_length)
+      : sampled.groups;
     metrics.add('time/rollout', (performance.now() - rolloutStart) / 1000);
     const rollouts = groups.flatMap((group) => group.rollouts);
-    lengthMetrics(metrics, rollouts);
+    // What the policy did by itself; answers that were tried and not sampled say nothing about it.
+    const own = rollouts.flatMap(({ logProbs }, n) => (logProbs === null ? [] : [n]));
+    lengthMetrics(
+      metrics,
+      own.map((n) => rollouts[n] as Rollout),
+    );
     const tokens = groups.reduce(
       (sum, group) =>
         sum + G * group.prompt.tokens.length + group.rollouts.reduce((own, { tokens: { length } }) => own + length, 0),
@@ -360,8 +379,8 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     state = { ...state, numTokens: state.numTokens + tokens };
 
     // rewards
-    const inputs = groups.flatMap(({ prompt, rollouts: own }) =>
-      own.map((rollout) => ({
+    const inputs = groups.flatMap(({ prompt, rollouts: answers }) =>
+      answers.map((rollout) => ({
         completion: rollout.text,
         label: prompt.clip.label,
         labels,
@@ -372,8 +391,17 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       })),
     );
     const scored = await score(rewards, inputs, step);
-    rewardMetrics(metrics, scored);
-    const predicted = rollouts.map(({ text }) => predictedLabel(text, labels));
+    const scoredOwn = {
+      totals: Float64Array.from(own, (n) => scored.totals[n] as number),
+      values: Object.fromEntries(
+        Object.entries(scored.values).map(([name, values]) => [
+          name,
+          Float64Array.from(own, (n) => values[n] as number),
+        ]),
+      ),
+    };
+    rewardMetrics(metrics, scoredOwn);
+    const predicted = own.map((n) => predictedLabel((rollouts[n] as Rollout).text, labels));
     state = {
       ...state,
       recentPredictions: [...state.recentPredictions, ...predicted.filter((label) => label !== null)].slice(
@@ -391,7 +419,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     const { advantages, dead } = advantagesOf(scored.totals, G, grpo.scale_rewards);
     const deadShare = dead.filter(Boolean).length / dead.length;
     metrics.add('frac_reward_zero_std', deadShare);
-    const exact = scored.values.exact_match;
+    const exact = scoredOwn.values.exact_match;
     summaries.push({
       deadShare,
       exactMatch: exact === undefined ? null : exact.reduce((sum, value) => sum + value, 0) / exact.length,
@@ -409,6 +437,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
           transcript_truncated: cut,
           completion: rollout.text,
           tokens: rollout.tokens.length,
+          sampled: rollout.logProbs !== null,
           truncated: rollout.truncated,
           rewards: Object.fromEntries(Object.entries(scored.values).map(([name, values]) => [name, values[n]])),
           reward: scored.totals[n],
@@ -418,7 +447,13 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     }
 
     // the micro-batches of the updates to come
-    const masked = rollouts.map((rollout) => grpo.mask_truncated_completions && rollout.truncated);
+    // An answer that was tried and is no better than its group's mean teaches nothing by itself: pushing down what the policy
+    // would not say has no end. It counts in the mean.
+    const masked = rollouts.map(
+      (rollout, n) =>
+        (grpo.mask_truncated_completions && rollout.truncated) ||
+        (rollout.logProbs === null && (advantages[n] as number) <= 0),
+    );
     const activeTokensInWindow = windowTokens(
       activeTokenCount(
         rollouts.map((rollout) => rollout.tokens.length),
@@ -509,7 +544,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
         rows,
       );
       // Later uses of this part compare with the policy as it is now. Dead groups have no ratio that counts.
-      const all = rolloutsOf(part.groups).map(({ logProbs }) => logProbs);
+      const all = rolloutsOf(part.groups).map(({ logProbs, tokens }) => logProbs ?? new Float32Array(tokens.length));
       for (const [i, n] of answers.entries()) {
         all[n] = rows[i] as Float32Array;
       }

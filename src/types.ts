@@ -38,7 +38,8 @@ export interface Rollout {
   /** The answer without its stop. */
   text: string;
   tokens: Int32Array; // [length], stop included
-  logProbs: Float32Array; // [length], at the rollout's temperature
+  /** [length], at the rollout's temperature; null for an answer that was tried and not sampled. */
+  logProbs: Float32Array | null;
   /** True if the answer ran into `grpo.max_completion_length` without a stop. */
   truncated: boolean;
 }

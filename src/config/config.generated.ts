@@ -169,6 +169,10 @@ export interface Config {
      */
     temperature_steps: number;
     /**
+     * In this many first steps every group tries each label once: num_generations counts them, and the rest are samples. Helps where the policy prefers one label and would never try the others. 0: never.
+     */
+    label_exploration: number;
+    /**
      * Sample among the likeliest tokens that hold this probability; 1: all.
      */
     top_p: number;

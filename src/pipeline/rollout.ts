@@ -58,6 +58,32 @@ export async function sampleGroups(
   return { groups, seconds: result.seconds };
 }
 
+/**
+ * Label exploration: each group gets every label as a further answer, as if the policy had given it.
+ *
+ * A policy that prefers one label seldom samples the others, so the preferred one is reinforced before they have been tried,
+ * and all groups die on it. With every label in every group each prompt says which label was right; over prompts of all labels
+ * the pushes on the labels' general likelihood cancel. The tried answers count as on-policy (ratio 1), like the off-policy
+ * guidance of Yan et al. 2025 (LUFFY) without its reshaping of the ratio.
+ */
+export function tryEveryLabel(
+  groups: readonly Group[],
+  labels: readonly string[],
+  answerTokens: (label: string) => Int32Array,
+  maxCompletionLength: number,
+): Group[] {
+  const tried = labels.map((label) => {
+    const tokens = answerTokens(label);
+    return {
+      text: label,
+      tokens: tokens.slice(0, maxCompletionLength),
+      logProbs: null,
+      truncated: tokens.length > maxCompletionLength,
+    };
+  });
+  return groups.map(({ prompt, rollouts }) => ({ prompt, rollouts: [...rollouts, ...tried] }));
+}
+
 /** [sum of P] tokens and [B] lengths. */
 export function packPrompts(prompts: readonly Prompt[]): { promptTokens: Int32Array; promptLengths: Int32Array } {
   const promptLengths = Int32Array.from(prompts, ({ tokens }) => tokens.length);

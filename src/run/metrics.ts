@@ -67,12 +67,13 @@ export function lengthMetrics(
 /** How far the rollout's log-probabilities are from the training pass's, before the policy has changed. */
 export function samplingGapMetrics(
   metrics: StepMetrics,
-  rollout: readonly Float32Array[],
+  rollout: readonly (Float32Array | null)[],
   training: readonly Float32Array[],
 ): void {
-  const gaps = training.flatMap((row, n) =>
-    Array.from(row, (value, t) => value - ((rollout[n] as Float32Array)[t] as number)),
-  );
+  const gaps = training.flatMap((row, n) => {
+    const sampled = rollout[n] ?? null;
+    return sampled === null ? [] : Array.from(row, (value, t) => value - (sampled[t] as number));
+  });
   if (gaps.length === 0) {
     return;
   }
