@@ -12,7 +12,7 @@ import { type LoadedClip, loadClip } from './clip.js';
 import { whyNoSpeech } from './speech.js';
 
 /** Raise it when a change makes the same audio, model and options give another text. */
-const CACHE_VERSION = 1;
+const CACHE_VERSION = 2;
 /** libuv's threads: more calls at once would only wait for each other. */
 const MAX_PARALLEL = 4;
 
