@@ -10,7 +10,7 @@
  * What differs: a micro-batch holds whole groups (TRL shuffles answers between micro-batches), and without a KL term the
  * dead groups, whose gradient is zero, are not sent to the gradient pass; loss weights are still taken over all answers, but
  * `entropy` is that of the live groups.
- * What is added: `label_exploration`, every label tried once in each group (pipeline/rollout.ts says why).
+ * What is added: `label_exploration`, every label tried once in each group beside its G samples (pipeline/rollout.ts says why).
  * What is left out: importance sampling of whole sequences, two-sided clipping, entropy bonus, tool use, several processes.
  *
  * Every random number is a pure function of (seed, step, prompt), and a checkpoint has the rest of the state, so a run that
@@ -112,15 +112,6 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   const files = { metrics: join(folder.path, 'metrics.jsonl'), completions: join(folder.path, 'completions.jsonl') };
   const seconds = { train: 0, eval: 0 };
 
-  if (grpo.label_exploration > 0 && G <= labels.length) {
-    throw problem({
-      code: 'E_CONFIG',
-      expected: `more than ${labels.length} answers a prompt, so that the labels are not all that is tried`,
-      where: 'grpo.num_generations',
-      got: `${G} with label_exploration and ${labels.length} labels`,
-      next: `use --num-generations ${labels.length + 3}, or --label-exploration 0`,
-    });
-  }
   using adapter = policy.createAdapter({
     rank: lora.r,
     alpha: lora.lora_alpha,
@@ -313,10 +304,12 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   return result(after);
 
   function result(after: Evaluation | null): TrainResult {
+    // Patience that ends with the last step stopped nothing.
+    const stoppedEarly = state.stopReason !== null && state.step < grpo.max_steps;
     return {
       steps: state.step,
-      stoppedEarly: state.stopReason !== null && state.step < grpo.max_steps,
-      stopReason: state.stopReason,
+      stoppedEarly,
+      stopReason: stoppedEarly ? state.stopReason : null,
       interrupted: false,
       bestStep: state.stopping.best?.step ?? null,
       before,
@@ -352,7 +345,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     const rolloutStart = performance.now();
     const exploring = step <= grpo.label_exploration;
     const sampled = await sampleGroups(policy, adapter, batch, prompts, {
-      numGenerations: exploring ? G - labels.length : G,
+      numGenerations: G,
       maxCompletionLength: grpo.max_completion_length,
       temperature,
       topK: grpo.top_k,
@@ -363,6 +356,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     const groups = exploring
       ? tryEveryLabel(sampled.groups, labels, prompts.answerTokens, grpo.max_completion_length)
       : sampled.groups;
+    const size = groupSize(groups);
     metrics.add('time/rollout', (performance.now() - rolloutStart) / 1000);
     const rollouts = groups.flatMap((group) => group.rollouts);
     // What the policy did by itself; answers that were tried and not sampled say nothing about it.
@@ -373,7 +367,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     );
     const tokens = groups.reduce(
       (sum, group) =>
-        sum + G * group.prompt.tokens.length + group.rollouts.reduce((own, { tokens: { length } }) => own + length, 0),
+        sum + size * group.prompt.tokens.length + group.rollouts.reduce((own, { tokens: { length } }) => own + length, 0),
       0,
     );
     state = { ...state, numTokens: state.numTokens + tokens };
@@ -416,7 +410,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     }
 
     // advantages
-    const { advantages, dead } = advantagesOf(scored.totals, G, grpo.scale_rewards);
+    const { advantages, dead } = advantagesOf(scored.totals, size, grpo.scale_rewards);
     const deadShare = dead.filter(Boolean).length / dead.length;
     metrics.add('frac_reward_zero_std', deadShare);
     const exact = scoredOwn.values.exact_match;
@@ -427,10 +421,10 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     });
     if (config.output.log_completions) {
       for (const [n, rollout] of rollouts.entries()) {
-        const { clip, truncated: cut } = (groups[Math.floor(n / G)] as Group).prompt;
+        const { clip, truncated: cut } = (groups[Math.floor(n / size)] as Group).prompt;
         completions.push({
           step,
-          prompt: Math.floor(n / G),
+          prompt: Math.floor(n / size),
           clip: clip.id,
           label: clip.label,
           transcript: clip.transcript,
@@ -471,10 +465,10 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       const part: MicroBatch = {
         groups: own,
         dead: dead.slice(from, to),
-        advantages: Float32Array.from(advantages.subarray(from * G, to * G)),
+        advantages: Float32Array.from(advantages.subarray(from * size, to * size)),
         weights: lossWeights(
           rolloutsOf(own).map((rollout) => rollout.tokens.length),
-          masked.slice(from * G, to * G),
+          masked.slice(from * size, to * size),
           {
             lossType: grpo.loss_type,
             maxCompletionLength: grpo.max_completion_length,
@@ -512,7 +506,8 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     if (groups.length === 0) {
       return 0;
     }
-    const answers = live.flatMap((b) => Array.from({ length: G }, (_, g) => b * G + g));
+    const size = groupSize(groups);
+    const answers = live.flatMap((b) => Array.from({ length: size }, (_, g) => b * size + g));
     const packed = packGroups(
       groups.map(({ prompt, rollouts }) => ({ prompt, answers: rollouts.map(({ tokens }) => tokens) })),
     );
@@ -565,6 +560,11 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     metrics.add('time/gradient', (performance.now() - start) / 1000);
     return result.loss;
   }
+}
+
+/** Answers of a group: G, and while labels are tried one more for each label. */
+function groupSize(groups: readonly Group[]): number {
+  return groups[0]?.rollouts.length ?? 0;
 }
 
 function rolloutsOf(groups: readonly Group[]): Rollout[] {

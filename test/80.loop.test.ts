@@ -178,6 +178,16 @@ test('KL: zero at the base model, above it later; dead groups then count in the 
   assert.ok((kl[3] as number) > 1e-5, String(kl));
 });
 
+test('patience that runs out with the last step has stopped nothing; before it, it has', async () => {
+  const values = { 'stopping.patience': 1, 'stopping.min_delta': 1000 };
+  const atTheEnd = await run({ ...values, 'grpo.max_steps': 2 });
+  assert.equal([atTheEnd.result.stoppedEarly, atTheEnd.result.stopReason], [false, null]);
+  const early = await run({ ...values, 'grpo.max_steps': 4 });
+  assert.is(early.result.stoppedEarly, true);
+  assert.match(early.result.stopReason ?? '', 'gained less than');
+  assert.is(early.result.steps, 2);
+});
+
 test('dead groups cost no gradient pass, and are told in words', async () => {
   const module = join(mkdtempSync(join(tmpdir(), 'voicegrpo-loop-')), 'constant.mjs');
   writeFileSync(module, 'export default () => 0.3;');
@@ -195,6 +205,44 @@ test('dead groups cost no gradient pass, and are told in words', async () => {
     notes.some((note) => note.includes('all groups are dead')),
     notes.join(),
   );
+});
+
+test('tried labels are beside the samples, teach only where they beat their group, and do not count as what the policy said', async () => {
+  const values = { 'grpo.max_steps': 4, 'grpo.label_exploration': 2, 'optimizer.warmup_ratio': 0 };
+  const { path, requests } = await run(values);
+  assert.equal(
+    requests.map(({ numGenerations }) => numGenerations),
+    [7, 7, 4, 4],
+  );
+  const answers = readFileSync(join(path, 'completions.jsonl'), 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { step: number; sampled: boolean; reward: number; advantage: number });
+  const first = answers.filter(({ step }) => step === 1);
+  assert.is(first.filter(({ sampled }) => !sampled).length, 6 * 3);
+  assert.is(answers.filter(({ step, sampled }) => step === 3 && !sampled).length, 0);
+  const { weights, advantages } = requests[0] as GradientRequest;
+  const live = first.filter((_, n) => {
+    const group = first.slice(n - (n % 7), n - (n % 7) + 7);
+    return group.some(({ reward }) => reward !== group[0]?.reward);
+  });
+  assert.is(weights.length, live.length);
+  for (const [n, { sampled, advantage }] of live.entries()) {
+    assert.is(advantages[n], Math.fround(advantage));
+    assert.is(weights[n] === 0, !sampled && advantage <= 0, `answer ${n}`);
+  }
+  const own = first.filter(({ sampled }) => sampled).map(({ reward }) => reward);
+  const stats = metricsOf(path)[1] as StepStats;
+  assert.ok(Math.abs((stats.reward as number) - own.reduce((sum, value) => sum + value, 0) / own.length) < 1e-9);
+});
+
+test('a run resumes to the same bytes across the end of label exploration', async () => {
+  const values = { 'grpo.max_steps': 6, 'grpo.label_exploration': 4, 'grpo.num_iterations': 2 };
+  const whole = await run(values);
+  const stopped = await run(values, { stopAfter: 2 });
+  const resumed = await run(values, { path: stopped.path });
+  assert.equal(timeless(resumed.path), timeless(whole.path));
+  sameAdapters(resumed.path, whole.path);
 });
 
 test("metrics have TRL's names, and num_tokens grows", async () => {

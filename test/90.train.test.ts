@@ -131,6 +131,9 @@ test('classify: audio and texts to labels with probabilities; a missing file doe
   }
   assert.is(results[3].file, '/no/such.wav');
   assert.match(results[3].error, 'no such file');
+  const plain = await voicegrpo(['classify', first, '/no/such.wav', '--text', 'What is the capital of France?']);
+  assert.is(plain.code, 1);
+  assert.is(plain.stderr.split('/no/such.wav').length, 2, `the file is named once:\n${plain.stderr}`);
 });
 
 test('a run that is killed goes on by --resume to the same bytes', async () => {

@@ -64,14 +64,14 @@ export class ClassifyCommand extends ConfigCommand {
     for (const [i, file] of this.files.entries()) {
       const { transcript, error } = heard[i] as (typeof heard)[number];
       if (transcript === undefined || transcript === '') {
-        add({ file, error: error ?? 'no speech was heard in it' }, null);
+        add({ file, error: error ?? `${file}: no speech was heard in it.` }, null);
       } else {
         add({ file, text: transcript }, { id: existsSync(file) ? await hashFile(file) : file, file, transcript });
       }
     }
     for (const text of this.texts) {
       add(
-        text.trim() === '' ? { text, error: 'an empty text' } : { text },
+        text.trim() === '' ? { text, error: 'A text given with --text is empty.' } : { text },
         text.trim() === '' ? null : { id: sha256(text), file: '', transcript: text },
       );
     }
@@ -91,7 +91,7 @@ export class ClassifyCommand extends ConfigCommand {
         if (error === undefined) {
           this.print(`${label}\t${probability?.toFixed(3)}\t${file ?? text}`);
         } else {
-          this.note(`${file ?? text}: ${error}`);
+          this.note(error);
         }
       }
     }
