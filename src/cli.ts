@@ -6,11 +6,17 @@ import { ClassifyCommand } from './commands/classify.js';
 import { EvalCommand } from './commands/eval.js';
 import { TrainCommand } from './commands/train.js';
 import { TranscribeCommand } from './commands/transcribe.js';
+import { explainUsageError } from './commands/usage-error.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
-const cli = new Cli({ binaryName: 'voicegrpo', binaryLabel: 'voicegrpo', binaryVersion: version });
+const cli = new Cli({
+  binaryName: 'voicegrpo',
+  binaryLabel: 'voicegrpo',
+  binaryVersion: version,
+  enableColors: process.stdout.isTTY === true && process.stdout.hasColors(), // hasColors heeds NO_COLOR and FORCE_COLOR
+});
 for (const command of [TrainCommand, EvalCommand, ClassifyCommand, TranscribeCommand]) {
   cli.register(command);
 }
@@ -27,7 +33,7 @@ async function main(args: string[]): Promise<number> {
   try {
     return await cli.run(cli.process(args), Cli.defaultContext);
   } catch (error) {
-    process.stderr.write(cli.error(error)); // only parsing throws: commands turn their errors into exit codes
+    process.stderr.write(explainUsageError(cli, args, error)); // only parsing throws: commands turn their errors into exit codes
     return 2;
   }
 }

@@ -73,9 +73,11 @@ export function presentError(error: unknown): { text: string; exitCode: number }
   return { text: `${error.stack ?? error.message}\nThis is a defect of voicegrpo, not of your input.`, exitCode: 1 };
 }
 
-/** A capital at the beginning and a full stop at the end, unless the text begins or ends with something else than a word. */
+/** A capital at the beginning and a full stop at the end, unless the text begins or ends with something else than a word, or with the program's name. */
 function sentence(text: unknown): string {
   const trimmed = String(text).trim();
-  const capital = /^[a-z]+[ ,]/.test(trimmed) ? trimmed.charAt(0).toUpperCase() + trimmed.slice(1) : trimmed;
+  const capital = /^(?!voicegrpo )[a-z]+[ ,]/.test(trimmed)
+    ? trimmed.charAt(0).toUpperCase() + trimmed.slice(1)
+    : trimmed;
   return /[\p{L}\p{N})"'`]$/u.test(capital) ? `${capital}.` : capital;
 }

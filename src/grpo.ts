@@ -367,7 +367,9 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     );
     const tokens = groups.reduce(
       (sum, group) =>
-        sum + size * group.prompt.tokens.length + group.rollouts.reduce((own, { tokens: { length } }) => own + length, 0),
+        sum +
+        size * group.prompt.tokens.length +
+        group.rollouts.reduce((own, { tokens: { length } }) => own + length, 0),
       0,
     );
     state = { ...state, numTokens: state.numTokens + tokens };

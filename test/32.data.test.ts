@@ -131,6 +131,9 @@ test('too few clips, an unknown label, one label, no folder, an empty one', asyn
   assert.match(one.message, 'at least two labels');
   const none = await failure(() => loadDataset(folderOf({ red: [], blue: [] }), options, 42));
   assert.match(none.message, 'got none');
+  const partly = folderOf({ red: ['a', 'b'], blue: ['c', 'd'], green: [] });
+  assert.match((await failure(() => listClips(partly))).message, "got none in 'green'");
+  assert.is(listClips(partly, ['red', 'blue']).length, 4);
   assert.is((await failure(() => listClips('/no/such/folder'))).code, 'E_DATA');
   assert.match((await failure(() => listClips('voicebench'))).hint, '--data');
 });

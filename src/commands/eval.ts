@@ -74,7 +74,7 @@ export class EvalCommand extends ConfigCommand {
     signal: AbortSignal,
   ): Promise<TranscribedClip[]> {
     const { labels } = run.dataset;
-    const listed = listClips(source);
+    const listed = listClips(source, labels);
     const known = listed.filter(({ label }) => labels.includes(label));
     if (known.length === 0) {
       throw problem({

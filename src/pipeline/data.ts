@@ -33,9 +33,10 @@ export interface DatasetOptions {
  * Lists the clips of a source without reading their audio.
  *
  * @param source 'bundled', a folder DIR/<label>/*.wav|mp3|flac|ogg, or a manifest.jsonl (or a folder that has one)
+ * @param datasets the labels that are wanted; none: all
  * @throws VoiceGrpoError E_DATA
  */
-export function listClips(source: string): ListedClip[] {
+export function listClips(source: string, datasets: readonly string[] = []): ListedClip[] {
   if (source === 'voicebench') {
     throw problem({
       code: 'E_CONFIG',
@@ -59,11 +60,12 @@ export function listClips(source: string): ListedClip[] {
     return readManifest(path);
   }
   const manifest = join(path, 'manifest.jsonl');
-  return existsSync(manifest) ? readManifest(manifest) : readFolder(path);
+  return existsSync(manifest) ? readManifest(manifest) : readFolder(path, datasets);
 }
 
-function readFolder(path: string): ListedClip[] {
+function readFolder(path: string, datasets: readonly string[]): ListedClip[] {
   const clips: ListedClip[] = [];
+  const empty: string[] = [];
   for (const entry of readdirSync(path, { withFileTypes: true }).sort((a, b) => compare(a.name, b.name))) {
     if (!entry.isDirectory() || entry.name.startsWith('.')) {
       continue;
@@ -72,6 +74,9 @@ function readFolder(path: string): ListedClip[] {
     const files = readdirSync(folder).filter((file) =>
       (AUDIO_EXTENSIONS as readonly string[]).includes(extname(file).toLowerCase()),
     );
+    if (files.length === 0) {
+      empty.push(entry.name);
+    }
     for (const file of files.sort(compare)) {
       clips.push({ file: join(folder, file), label: entry.name });
     }
@@ -83,6 +88,16 @@ function readFolder(path: string): ListedClip[] {
       where: path,
       got: 'none',
       next: 'put each recording into DIR/<label>/, or name a manifest.jsonl',
+    });
+  }
+  const wanted = empty.filter((label) => datasets.length === 0 || datasets.includes(label));
+  if (wanted.length > 0) {
+    throw problem({
+      code: 'E_DATA',
+      expected: 'recordings in the folder of each label',
+      where: path,
+      got: `none in ${wanted.map((label) => `'${label}'`).join(', ')}`,
+      next: 'add recordings there, or remove the folder',
     });
   }
   return clips;
@@ -150,7 +165,7 @@ export async function hashFile(file: string): Promise<string> {
  * order nor on how many clips are sampled. Equal bytes are one clip: the same content is never on both sides.
  */
 export async function loadDataset(source: string, options: DatasetOptions, seed: number): Promise<Dataset> {
-  const listed = listClips(source);
+  const listed = listClips(source, options.datasets);
   const labels = chooseLabels(listed, options.datasets, source);
   const byId = new Map<string, Clip>();
   let duplicates = 0;
