@@ -169,7 +169,7 @@ export interface Config {
      */
     temperature_steps: number;
     /**
-     * In this many first steps every group tries each label once: num_generations counts them, and the rest are samples. Helps where the policy prefers one label and would never try the others. 0: never.
+     * In this many first steps every group tries each label once, beside the num_generations that are sampled. Helps where the policy prefers one label and would never try the others. 0: never.
      */
     label_exploration: number;
     /**
