@@ -29,6 +29,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 #endif
 #ifdef VOICEGRPO_HAVE_POLICY
     vg::binding::register_policy(env, exports);
+    vg::binding::register_benchmark(env, exports);
 #endif
     return exports;
 }

@@ -2,6 +2,8 @@
 /** Registers the commands, nothing else. A usage error ends with exit code 2 and no stack. */
 import { readFileSync } from 'node:fs';
 import { Builtins, Cli } from 'clipanion';
+import { BenchOpsCommand } from './commands/bench-ops.js';
+import { BenchStepCommand } from './commands/bench-step.js';
 import { ClassifyCommand } from './commands/classify.js';
 import { EvalCommand } from './commands/eval.js';
 import { TrainCommand } from './commands/train.js';
@@ -17,7 +19,14 @@ const cli = new Cli({
   binaryVersion: version,
   enableColors: process.stdout.isTTY === true && process.stdout.hasColors(), // hasColors heeds NO_COLOR and FORCE_COLOR
 });
-for (const command of [TrainCommand, EvalCommand, ClassifyCommand, TranscribeCommand]) {
+for (const command of [
+  TrainCommand,
+  EvalCommand,
+  ClassifyCommand,
+  TranscribeCommand,
+  BenchStepCommand,
+  BenchOpsCommand,
+]) {
   cli.register(command);
 }
 cli.register(Builtins.HelpCommand);

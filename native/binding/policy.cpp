@@ -200,6 +200,7 @@ Napi::Value PolicyHandle::Info(const Napi::CallbackInfo & call) {
         info.Set("contextLength", p.n_ctx);
         info.Set("slidingWindow", p.window);
         info.Set("parameters", double(policy.model().n_parameters()));
+        info.Set("linearParameters", double(policy.model().n_linear_parameters()));
         info.Set("baseType", policy.model().type_name());
         info.Set("chatTemplate", policy.chat_template().empty()
                                      ? env.Null()
@@ -253,6 +254,14 @@ Napi::Value PolicyHandle::CreateAdapter(const Napi::CallbackInfo & info) {
     });
 }
 
+static void set_work(Napi::Env env, Napi::Object & object, const vg::Engine::WorkSeconds & seconds) {
+    Napi::Object work = Napi::Object::New(env);
+    work.Set("linear", seconds[vg::Engine::LINEAR]);
+    work.Set("lora", seconds[vg::Engine::LORA]);
+    work.Set("attention", seconds[vg::Engine::ATTENTION]);
+    object.Set("work", work);
+}
+
 Napi::Value PolicyHandle::Rollout(const Napi::CallbackInfo & info) {
     return guard_async(info.Env(), [&]() -> Napi::Value {
         const auto policy = core();
@@ -294,6 +303,9 @@ Napi::Value PolicyHandle::Rollout(const Napi::CallbackInfo & info) {
                 object.Set("texts", texts);
                 seconds.Set("prefill", result->prefill_seconds);
                 seconds.Set("decode", result->decode_seconds);
+                seconds.Set("head", result->head_seconds);
+                seconds.Set("sample", result->sample_seconds);
+                set_work(env, object, result->work);
                 object.Set("seconds", seconds);
                 return object;
             });
@@ -362,6 +374,7 @@ Napi::Value PolicyHandle::AccumulateGradient(const Napi::CallbackInfo & info) {
                 seconds.Set("forward", result->forward_seconds);
                 seconds.Set("head", result->head_seconds);
                 seconds.Set("backward", result->backward_seconds);
+                set_work(env, object, result->work);
                 object.Set("seconds", seconds);
                 return object;
             });

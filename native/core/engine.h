@@ -1,6 +1,7 @@
 // The CPU backend: threads, graph memory that is reused between steps, and per-thread scratch for the packed product.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <functional>
@@ -53,6 +54,12 @@ class Engine {
     void reserve_scratch(size_t bytes);
     void * scratch(int thread) const { return scratch_[size_t(thread)].get(); }
 
+    // Where the time of custom nodes goes, as thread 0 sees it. Grows for ever; read it before and after.
+    enum Work { OTHER = 0, LINEAR = 1, LORA = 2, ATTENTION = 3, N_WORK = 4 };
+    using WorkSeconds = std::array<double, N_WORK>;
+    const WorkSeconds & work_seconds() const { return work_seconds_; }
+    void add_work(Work work, double seconds) { work_seconds_[work] += seconds; }
+
     // Polled between graph nodes; run() and parallel() throw E_ABORTED once it is set.
     void set_abort(const AbortFlag * flag) { abort_ = flag; }
     void check_abort() const;
@@ -66,6 +73,7 @@ class Engine {
     ggml_gallocr_t arenas_[2] = {nullptr, nullptr};
     std::vector<std::unique_ptr<void, Free>> scratch_;
     size_t scratch_bytes_ = 0;
+    WorkSeconds work_seconds_ = {};
     const AbortFlag * abort_ = nullptr;
 };
 

@@ -323,4 +323,11 @@ Gemma3::Gemma3(const GgufFile & file, const std::string & type, const Engine & e
     type_name_ = ggml_type_name(token_embd_->type);
 }
 
+int64_t Gemma3::n_linear_parameters() const {
+    int64_t n = 0;
+    for (int m = 0; m < N_MODULES; ++m)
+        n += module_in(params_, Module(m)) * module_out(params_, Module(m));
+    return n * params_.n_layer;
+}
+
 }  // namespace vg

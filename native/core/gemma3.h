@@ -62,6 +62,7 @@ class Gemma3 {
     ggml_tensor * output() const { return output_; }            // [D, V], the same tensor when tied
     ggml_tensor * output_norm() const { return output_norm_; }  // [D]
     int64_t n_parameters() const { return n_parameters_; }
+    int64_t n_linear_parameters() const;  // of the seven matrices of all layers
     const std::string & type_name() const { return type_name_; }
 
   private:

@@ -55,10 +55,10 @@ ggml_tensor * Gemma3Graph::adapted(int layer, Module module, ggml_tensor * x, gg
     const LoraPair pair = pass_.lora->pair(layer, module);
     if (!pair.a)
         return y;
-    *z = ggml_scale(ctx_.get(), ops_.linear(pair.a->data, x), pass_.lora->scale());
+    *z = ggml_scale(ctx_.get(), ops_.linear(pair.a->data, x, Engine::LORA), pass_.lora->scale());
     if (pass_.keep)
         keep_data(*z);
-    return ggml_add(ctx_.get(), y, ops_.linear(pair.b->data, *z));
+    return ggml_add(ctx_.get(), y, ops_.linear(pair.b->data, *z, Engine::LORA));
 }
 
 ggml_tensor * Gemma3Graph::rope(ggml_tensor * x, int n_head, int layer) {
@@ -188,10 +188,10 @@ struct Gemma3Graph::Backward {
             return dx;
         ggml_tensor * z = leaf(f.layers_[size_t(layer)].z[module]);
         const LoraPair pair = f.pass_.lora->pair(layer, module);
-        ggml_tensor * dz = ggml_scale(ctx, ops.linear_back(pair.b->data, dy), f.pass_.lora->scale());
+        ggml_tensor * dz = ggml_scale(ctx, ops.linear_back(pair.b->data, dy, Engine::LORA), f.pass_.lora->scale());
         ggml_build_forward_expand(graph, ops.accumulate_outer(pair.b->gradient, dy, z));
         ggml_build_forward_expand(graph, ops.accumulate_outer(pair.a->gradient, dz, x));
-        return need_dx ? ggml_add(ctx, dx, ops.linear_back(pair.a->data, dz)) : nullptr;
+        return need_dx ? ggml_add(ctx, dx, ops.linear_back(pair.a->data, dz, Engine::LORA)) : nullptr;
     }
 
     ggml_tensor * layer(int i, ggml_tensor * dx);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "gemm.h"
+#include "stopwatch.h"
 #include "vec_math.h"
 
 namespace vg {
@@ -46,22 +47,33 @@ BlockRows block_rows(const AttentionPlan & plan, const AttentionBlock & block, i
 
 }  // namespace
 
+void Ops::run_timed(ggml_tensor * dst, int ith, int nth, void * raw) {
+    const auto & node = *static_cast<Node *>(raw);
+    if (ith != 0 || node.work == Engine::OTHER)
+        return node.run(dst, ith, nth, raw);
+    Stopwatch watch;
+    node.run(dst, ith, nth, raw);
+    node.engine->add_work(node.work, watch.lap());
+}
+
 ggml_tensor * Ops::node(const Node & params, ggml_custom_op_t f, int64_t ne0, int64_t ne1,
                         std::initializer_list<ggml_tensor *> args) {
     nodes_.push_back(params);
     nodes_.back().engine = &engine_;
+    nodes_.back().run = f;
     ggml_tensor * list[4];
     std::copy(args.begin(), args.end(), list);
-    return ggml_custom_4d(ctx_, GGML_TYPE_F32, ne0, ne1, 1, 1, list, int(args.size()), f, GGML_N_TASKS_MAX,
+    return ggml_custom_4d(ctx_, GGML_TYPE_F32, ne0, ne1, 1, 1, list, int(args.size()), run_timed, GGML_N_TASKS_MAX,
                           &nodes_.back());
 }
 
 // ---- linear ----
 
-ggml_tensor * Ops::linear(ggml_tensor * w, ggml_tensor * x) {
+ggml_tensor * Ops::linear(ggml_tensor * w, ggml_tensor * x, Engine::Work work) {
     GGML_ASSERT(w->ne[0] == x->ne[0]);
     engine_.reserve_scratch(gemm_scratch_bytes(x->ne[1], weights_of(w), false));
     Node params = {};
+    params.work = work;
     return node(params,
                 [](ggml_tensor * dst, int ith, int nth, void * p) {
                     const auto * x = dst->src[1];
@@ -71,10 +83,11 @@ ggml_tensor * Ops::linear(ggml_tensor * w, ggml_tensor * x) {
                 w->ne[1], x->ne[1], {w, x});
 }
 
-ggml_tensor * Ops::linear_back(ggml_tensor * w, ggml_tensor * dy) {
+ggml_tensor * Ops::linear_back(ggml_tensor * w, ggml_tensor * dy, Engine::Work work) {
     GGML_ASSERT(w->ne[1] == dy->ne[0]);
     engine_.reserve_scratch(gemm_scratch_bytes(dy->ne[1], weights_of(w), true));
     Node params = {};
+    params.work = work;
     return node(params,
                 [](ggml_tensor * dst, int ith, int nth, void * p) {
                     const auto * dy = dst->src[1];
@@ -89,6 +102,7 @@ ggml_tensor * Ops::accumulate_outer(ggml_tensor * gradient, ggml_tensor * a, ggm
     const int64_t narrow = std::min(a->ne[0], b->ne[0]), wide = std::max(a->ne[0], b->ne[0]);
     engine_.reserve_scratch(gemm_outer_scratch_bytes() + size_t(wide * narrow) * sizeof(float) + 64);
     Node params = {};
+    params.work = Engine::LORA;
     params.gradient = gradient;
     return node(params,
                 [](ggml_tensor * dst, int ith, int nth, void * p) {
@@ -191,6 +205,7 @@ static size_t attention_scratch(const AttentionPlan & plan, int head_dim, int n_
 
 ggml_tensor * Ops::attention_scores(ggml_tensor * q, ggml_tensor * k, const AttentionPlan & plan, int head_dim) {
     Node params = {};
+    params.work = Engine::ATTENTION;
     params.plan = &plan;
     params.head_dim = head_dim;
     params.n_kv = int(k->ne[0] / head_dim);
@@ -227,6 +242,7 @@ ggml_tensor * Ops::attention_scores(ggml_tensor * q, ggml_tensor * k, const Atte
 
 ggml_tensor * Ops::attention_softmax(ggml_tensor * scores, const AttentionPlan & plan, float scale, int window) {
     Node params = {};
+    params.work = Engine::ATTENTION;
     params.plan = &plan;
     params.scale = scale;
     params.window = window;
@@ -264,6 +280,7 @@ ggml_tensor * Ops::attention_softmax(ggml_tensor * scores, const AttentionPlan &
 ggml_tensor * Ops::attention_softmax_back(ggml_tensor * p, ggml_tensor * dp, const AttentionPlan & plan, float scale,
                                           int window) {
     Node params = {};
+    params.work = Engine::ATTENTION;
     params.plan = &plan;
     params.scale = scale;
     params.window = window;
@@ -297,6 +314,7 @@ ggml_tensor * Ops::attention_softmax_back(ggml_tensor * p, ggml_tensor * dp, con
 
 ggml_tensor * Ops::attention_mix(ggml_tensor * p, ggml_tensor * v, const AttentionPlan & plan, int head_dim) {
     Node params = {};
+    params.work = Engine::ATTENTION;
     params.plan = &plan;
     params.head_dim = head_dim;
     params.n_kv = int(v->ne[0] / head_dim);
@@ -330,6 +348,7 @@ ggml_tensor * Ops::attention_mix(ggml_tensor * p, ggml_tensor * v, const Attenti
 ggml_tensor * Ops::attention_mix_back(ggml_tensor * p, ggml_tensor * x, const AttentionPlan & plan, int head_dim,
                                       int n_kv) {
     Node params = {};
+    params.work = Engine::ATTENTION;
     params.plan = &plan;
     params.head_dim = head_dim;
     params.n_kv = n_kv;

@@ -18,9 +18,9 @@ class Ops {
     Ops(const Ops &) = delete;
 
     // x [C, T], w [C, R] of any type gemm() takes -> [R, T]
-    ggml_tensor * linear(ggml_tensor * w, ggml_tensor * x);
+    ggml_tensor * linear(ggml_tensor * w, ggml_tensor * x, Engine::Work work = Engine::LINEAR);
     // dy [R, T], w [C, R] -> dx [C, T]
-    ggml_tensor * linear_back(ggml_tensor * w, ggml_tensor * dy);
+    ggml_tensor * linear_back(ggml_tensor * w, ggml_tensor * dy, Engine::Work work = Engine::LINEAR);
     // gradient [cols, rows] += Σ_t outer: rows from a [rows, T], columns from b [cols, T]. Returns a node to put into
     // the graph.
     ggml_tensor * accumulate_outer(ggml_tensor * gradient, ggml_tensor * a, ggml_tensor * b);
@@ -54,7 +54,10 @@ class Ops {
         int n_kv = 0;
         bool transposed = false;
         ggml_tensor * gradient = nullptr;
+        Engine::Work work = Engine::OTHER;
+        ggml_custom_op_t run = nullptr;
     };
+    static void run_timed(ggml_tensor * dst, int ith, int nth, void * node);
     ggml_tensor * node(const Node & params, ggml_custom_op_t f, int64_t ne0, int64_t ne1,
                        std::initializer_list<ggml_tensor *> args);
 

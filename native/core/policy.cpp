@@ -1,7 +1,6 @@
 #include "policy.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "error.h"
@@ -14,10 +13,17 @@ namespace vg {
 static constexpr int64_t kPackedBudget = 1024;
 
 Policy::Exclusive::Exclusive(Policy & policy, const AbortFlag * abort)
-    : lock_(policy.mutex_), engine_(*policy.engine_) {
+    : lock_(policy.mutex_), engine_(*policy.engine_), before_(engine_.work_seconds()) {
     engine_.set_abort(abort);
 }
 Policy::Exclusive::~Exclusive() { engine_.set_abort(nullptr); }
+
+Engine::WorkSeconds Policy::Exclusive::work() const {
+    Engine::WorkSeconds work = engine_.work_seconds();
+    for (size_t i = 0; i < work.size(); ++i)
+        work[i] -= before_[i];
+    return work;
+}
 
 Policy::Policy(const std::string & path, const std::string & type, int threads) {
     const auto file = GgufFile::open(path);
@@ -223,6 +229,7 @@ GradientResult Policy::accumulate_gradient(const GradientRequest & request, cons
             graph.backward(d_hidden);
         out.backward_seconds += watch.lap();
     }
+    out.work = running.work();
     if (active > 0) {
         out.kl /= active;
         out.clip_low /= active;

@@ -37,12 +37,14 @@ struct RolloutRequest {
 };
 
 struct RolloutResult {
-    std::vector<int32_t> tokens;     // [N, L]
-    std::vector<int32_t> lengths;    // [N]
-    std::vector<float> log_probs;    // [N, L]
-    std::vector<uint8_t> finish;     // [N]
-    std::vector<std::string> texts;  // [N]
-    double prefill_seconds = 0, decode_seconds = 0;
+    std::vector<int32_t> tokens;                     // [N, L]
+    std::vector<int32_t> lengths;                    // [N]
+    std::vector<float> log_probs;                    // [N, L]
+    std::vector<uint8_t> finish;                     // [N]
+    std::vector<std::string> texts;                  // [N]
+    double prefill_seconds = 0, decode_seconds = 0;  // without the next two
+    double head_seconds = 0, sample_seconds = 0;
+    Engine::WorkSeconds work = {};  // of the passes
 };
 
 struct PackedRequest {
@@ -71,6 +73,7 @@ struct GradientRequest : PackedRequest {
 struct GradientResult : LogProbResult {
     double loss = 0, kl = 0, clip_low = 0, clip_high = 0, ratio_mean = 1, ratio_max = 1;
     double forward_seconds = 0, head_seconds = 0, backward_seconds = 0;
+    Engine::WorkSeconds work = {};  // of the passes
 };
 
 class Policy {

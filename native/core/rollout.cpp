@@ -109,6 +109,7 @@ RolloutResult Policy::rollout(const RolloutRequest & r, const AbortFlag * abort)
     }
     if (first < B)
         generate(g, first, B);
+    g.out.work = running.work();
     return std::move(g.out);
 }
 
@@ -140,13 +141,16 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
         return prompt_cell[size_t(b - first)] + r.prompt_lengths[size_t(b)] + n % G * (L - 1);
     };
 
+    Stopwatch watch;
     // Samples from the hidden rows; completions that go on are appended to `active`.
     std::vector<int64_t> active;
     const auto choose = [&](const float * hidden, const std::vector<Draw> & draws) {
         for (size_t from = 0; from < draws.size(); from += size_t(kLogitRows)) {
             const auto rows = std::min(size_t(kLogitRows), draws.size() - from);
             g.logits.resize(std::max(g.logits.size(), rows * size_t(V)));
+            watch.lap();
             head_->logits(hidden + draws[from].row * D, int64_t(rows), g.logits.data());
+            g.out.head_seconds += watch.lap();
             std::vector<std::vector<Sampled>> sampled(rows);
             std::atomic<bool> finite{true};
             engine_->parallel(kSampleFlops * double(rows) * double(V), [&](int ith, int nth) {
@@ -169,6 +173,7 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
                 throw Error("E_NUMERIC", "the policy's logits are not finite",
                             "the adapter has diverged; lower learning_rate");
             }
+            g.out.sample_seconds += watch.lap();
             for (size_t i = 0; i < rows; ++i) {
                 for (size_t k = 0; k < sampled[i].size(); ++k) {
                     const int64_t n = draws[from + i].n + int64_t(k);
@@ -179,7 +184,6 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
         }
     };
 
-    Stopwatch watch;
     int64_t token = 0;
     for (int64_t b = 0; b < first; ++b)
         token += r.prompt_lengths[size_t(b)];
@@ -208,10 +212,11 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
         pass.cache = &cache;
         pass.lora = r.lora;
         Gemma3Graph graph(*model_, *engine_, pass);
+        watch.lap();
         graph.forward();
+        g.out.prefill_seconds += watch.lap();
         choose(graph.hidden(), draws);
     }
-    g.out.prefill_seconds += watch.lap();
 
     while (!active.empty()) {
         AttentionPlan plan;
@@ -240,11 +245,12 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
         pass.cache = &cache;
         pass.lora = r.lora;
         Gemma3Graph graph(*model_, *engine_, pass);
+        watch.lap();
         graph.forward();
+        g.out.decode_seconds += watch.lap();
         active.clear();
         choose(graph.hidden(), draws);
     }
-    g.out.decode_seconds += watch.lap();
 }
 
 }  // namespace vg

@@ -6,6 +6,7 @@ import { presentError, problem } from '../errors.js';
 import { type Outcome, Transcriber } from '../pipeline/transcript.js';
 import { BUNDLED_WHISPER } from '../run/inputs.js';
 import { BaseCommand } from './base.js';
+import { oneOf, wholeNumber } from './options.js';
 
 export class TranscribeCommand extends BaseCommand {
   static override paths = [['transcribe']];
@@ -69,26 +70,11 @@ export class TranscribeCommand extends BaseCommand {
 
   private threadCount(): number {
     if (this.threads === undefined) return availableParallelism();
-    const count = Number(this.threads);
-    if (Number.isInteger(count) && count >= 1 && count <= 512) return count;
-    throw problem({
-      code: 'E_USAGE',
-      where: '--threads',
-      expected: 'a whole number from 1 to 512',
-      got: `'${this.threads}'`,
-      next: 'Correct it or leave it out.',
-    });
+    return wholeNumber('--threads', this.threads, 1, 512);
   }
 
   private wantsJson(): boolean {
-    if (this.format === 'json' || this.format === 'txt') return this.format === 'json';
-    throw problem({
-      code: 'E_USAGE',
-      where: '--format',
-      expected: 'txt or json',
-      got: `'${this.format}'`,
-      next: 'Correct it or leave it out.',
-    });
+    return oneOf('--format', this.format, ['json', 'txt']) === 'json';
   }
 }
 

@@ -79,6 +79,7 @@ export interface PolicyInfo {
   contextLength: number; // tokens
   slidingWindow: number; // tokens, 0 without
   parameters: number;
+  linearParameters: number; // of the seven matrices of all layers
   baseType: string;
   chatTemplate: string | null; // Jinja source
   bosToken: { id: number; text: string } | null;
@@ -148,6 +149,13 @@ export interface RolloutRequest {
   forceLength?: boolean;
 }
 
+/** Where the time of the graph passes goes, as one thread sees it: the products with the frozen matrices, LoRA, attention. */
+export interface WorkSeconds {
+  linear: number;
+  lora: number;
+  attention: number;
+}
+
 export const FINISH_LENGTH = 0;
 export const FINISH_STOP_TOKEN = 1;
 export const FINISH_STOP_STRING = 2;
@@ -158,7 +166,8 @@ export interface RolloutResult {
   logProbs: Float32Array; // [N, L], log softmax(logits / temperature)[token]; temperature 0 counts as 1
   finish: Uint8Array; // [N], FINISH_*
   texts: string[]; // [N], without the stop
-  seconds: { prefill: number; decode: number };
+  seconds: { prefill: number; decode: number; head: number; sample: number };
+  work: WorkSeconds;
 }
 
 /** [prompt | completion 1 | … | completion G] for each of B prompts. */
@@ -200,6 +209,7 @@ export interface GradientResult extends LogProbResult {
   ratioMean: number;
   ratioMax: number;
   seconds: { forward: number; head: number; backward: number };
+  work: WorkSeconds;
 }
 
 export interface NativePolicy {
@@ -215,10 +225,29 @@ export interface NativePolicy {
   [Symbol.dispose](): void;
 }
 
+/** One product as the engine computes it: X [m, k] by a stored matrix W. */
+export interface ProductShape {
+  type: Exclude<BaseType, 'auto'>; // W's storage
+  /** forward: X Wᵀ with W [n, k]. backward: X W with W [k, n]. */
+  direction: 'forward' | 'backward';
+  m: number;
+  n: number;
+  k: number;
+  threads: number;
+  seconds: number; // how long to repeat it
+}
+
+export interface ProductRate {
+  gflops: number; // median of the repetitions
+  best: number; // GFLOP/s of the fastest
+  repetitions: number;
+}
+
 export interface Native {
   version(): { addon: string; ggml: string; whisper: string; cpu: string };
   /** Decodes wav, mp3, flac or Ogg Vorbis, recognised by content. */
   decodeAudio(bytes: Uint8Array): Promise<DecodedAudio>;
   openWhisper(path: string, options?: { threads?: number }): Promise<NativeWhisper>;
+  measureProduct(shape: ProductShape, signal?: AbortSignal): Promise<ProductRate>;
   openPolicy(path: string, options: { type: BaseType; threads: number }): Promise<NativePolicy>;
 }
