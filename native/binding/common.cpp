@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <optional>
 
+#include "compute_threads.h"
+
 namespace vg::binding {
 
 // --- errors
@@ -260,20 +262,7 @@ class Worker : public Napi::AsyncWorker {
     }
 
     void Execute() override {
-        try {
-            if (abort_->load()) {
-                throw vg::Error("E_ABORTED", "the call was aborted before it began");
-            }
-            work_(*abort_);
-        } catch (const vg::Error & error) {
-            failure_ = error;
-        } catch (const std::bad_alloc &) {
-            failure_ = vg::Error("E_LIMIT", "out of memory", "use a smaller model, batch or completion length");
-        } catch (const std::exception & error) {
-            failure_ = vg::Error("E_INTERNAL", error.what());
-        } catch (...) {
-            failure_ = vg::Error("E_INTERNAL", "an exception of unknown type");
-        }
+        run_on_compute_thread([this] { execute(); });
     }
 
     void OnOK() override {
@@ -294,6 +283,23 @@ class Worker : public Napi::AsyncWorker {
     }
 
   private:
+    void execute() {
+        try {
+            if (abort_->load()) {
+                throw vg::Error("E_ABORTED", "the call was aborted before it began");
+            }
+            work_(*abort_);
+        } catch (const vg::Error & error) {
+            failure_ = error;
+        } catch (const std::bad_alloc &) {
+            failure_ = vg::Error("E_LIMIT", "out of memory", "use a smaller model, batch or completion length");
+        } catch (const std::exception & error) {
+            failure_ = vg::Error("E_INTERNAL", error.what());
+        } catch (...) {
+            failure_ = vg::Error("E_INTERNAL", "an exception of unknown type");
+        }
+    }
+
     static void set_abort(void * flag) { static_cast<AbortFlag *>(flag)->store(true); }
 
     void next() {
