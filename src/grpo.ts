@@ -37,7 +37,7 @@ import { diagnose, type StepSummary } from './pipeline/diagnosis.js';
 import { type EvaluationContext, evaluate } from './pipeline/evaluate.js';
 import { activeTokenCount, lossWeights, windowTokens } from './pipeline/loss-weights.js';
 import { createPromptBuilder } from './pipeline/prompt.js';
-import { packGroups, packRows, sampleGroups, tryEveryLabel, unpackRows } from './pipeline/rollout.js';
+import { everyLabel, packGroups, packRows, sampleGroups, unpackRows } from './pipeline/rollout.js';
 import { learningRateFactor, temperatureAt } from './pipeline/schedule.js';
 import { afterEvaluation, INITIAL_STOPPING } from './pipeline/stopping.js';
 import { BALANCE_WINDOW_PER_LABEL, predictedLabel } from './rewards/index.js';
@@ -344,7 +344,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     const temperature = temperatureAt(step, grpo);
     const rolloutStart = performance.now();
     const exploring = step <= grpo.label_exploration;
-    const sampled = await sampleGroups(policy, adapter, batch, prompts, {
+    const { groups } = await sampleGroups(policy, adapter, batch, prompts, {
       numGenerations: G,
       maxCompletionLength: grpo.max_completion_length,
       temperature,
@@ -352,10 +352,9 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       topP: grpo.top_p,
       seed,
       step,
+      tried: exploring ? everyLabel(labels, prompts.answerTokens, grpo.max_completion_length) : [],
+      keep: temperature > 0,
     });
-    const groups = exploring
-      ? tryEveryLabel(sampled.groups, labels, prompts.answerTokens, grpo.max_completion_length)
-      : sampled.groups;
     const size = groupSize(groups);
     metrics.add('time/rollout', (performance.now() - rolloutStart) / 1000);
     const rollouts = groups.flatMap((group) => group.rollouts);

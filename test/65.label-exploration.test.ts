@@ -1,46 +1,65 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { tryEveryLabel } from '../src/pipeline/rollout.js';
+import { loadNative } from '../src/native/load.js';
+import { everyLabel, sampleGroups } from '../src/pipeline/rollout.js';
+import { BUNDLED_POLICY } from '../src/run/inputs.js';
 import { StepMetrics, samplingGapMetrics } from '../src/run/metrics.js';
-import type { Group } from '../src/types.js';
 
 const LABELS = ['north', 'south'];
 const answerTokens = (label: string) => Int32Array.from(label === 'north' ? [5, 1] : [6, 7, 1]);
-const group = (text: string): Group => ({
-  prompt: {
-    clip: { id: text, file: '', label: 'north', transcript: text },
-    key: 1,
-    text,
-    tokens: Int32Array.of(2),
-    truncated: false,
-  },
-  rollouts: [{ text, tokens: Int32Array.of(9, 1), logProbs: Float32Array.of(-1, -2), truncated: false }],
-});
 
-test('every group gets every label once, after its samples, and keeps the samples', () => {
-  const groups = tryEveryLabel([group('a'), group('b')], LABELS, answerTokens, 8);
+test('every label is an answer once, as the policy would give it', () => {
+  const tried = everyLabel(LABELS, answerTokens, 8);
   assert.equal(
-    groups.map(({ rollouts }) => rollouts.map(({ text }) => text)),
-    [
-      ['a', 'north', 'south'],
-      ['b', 'north', 'south'],
-    ],
+    tried.map(({ text }) => text),
+    ['north', 'south'],
   );
-  assert.equal(Array.from(groups[0]?.rollouts[2]?.tokens ?? []), [6, 7, 1]);
-  assert.is(groups[0]?.rollouts[0]?.logProbs?.length, 2);
-  assert.is(groups[0]?.rollouts[1]?.logProbs, null, 'a tried answer has no probability of sampling');
+  assert.equal(Array.from(tried[1]?.tokens ?? []), [6, 7, 1]);
+  assert.is(tried[0]?.logProbs, null, 'a tried answer has no probability of sampling');
 });
 
 test('a label longer than the limit is cut and marked as truncated', () => {
-  const [only] = tryEveryLabel([group('a')], LABELS, answerTokens, 2);
   assert.equal(
-    only?.rollouts.map(({ tokens, truncated }) => [tokens.length, truncated]),
+    everyLabel(LABELS, answerTokens, 2).map(({ tokens, truncated }) => [tokens.length, truncated]),
     [
-      [2, false],
       [2, false],
       [2, true],
     ],
   );
+});
+
+test('every group gets the tried answers after its samples, and keeps the samples', async () => {
+  const policy = await loadNative().openPolicy(BUNDLED_POLICY, { type: 'auto', threads: 1 });
+  const adapter = policy.createAdapter({ rank: 2, alpha: 4, targetModules: ['q_proj'], seed: 1 });
+  const prompts = ['a', 'b'].map((text, key) => ({
+    clip: { id: text, file: '', label: 'north', transcript: text },
+    key,
+    text,
+    tokens: Int32Array.of(2, 30 + key),
+    truncated: false,
+  }));
+  const sampling = {
+    numGenerations: 3,
+    maxCompletionLength: 8,
+    temperature: 1,
+    topK: 0,
+    topP: 1,
+    seed: 1,
+    step: 1,
+  };
+  const stops = { stopTokens: Int32Array.of(1), stopStrings: [] };
+  const plain = await sampleGroups(policy, adapter, prompts, stops, sampling);
+  const tried = everyLabel(LABELS, answerTokens, 8);
+  const { groups } = await sampleGroups(policy, adapter, prompts, stops, { ...sampling, tried, keep: true });
+  for (const [b, { rollouts }] of groups.entries()) {
+    assert.equal(rollouts.slice(3), tried);
+    assert.equal(
+      rollouts.slice(0, 3).map(({ text, tokens }) => [text, ...tokens]),
+      plain.groups[b]?.rollouts.map(({ text, tokens }) => [text, ...tokens]),
+    );
+  }
+  adapter.close();
+  policy.close();
 });
 
 test('tried answers do not enter the gap between sampling and training', () => {

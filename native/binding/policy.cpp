@@ -271,7 +271,11 @@ Napi::Value PolicyHandle::Rollout(const Napi::CallbackInfo & info) {
         r->lora = adapter ? adapter->lora.get() : nullptr;
         r->prompt_tokens = copied<int32_t>(options, "promptTokens");
         r->prompt_lengths = copied<int32_t>(options, "promptLengths");
-        r->n_generations = options.integer("numGenerations", 1, 1 << 16);
+        if (options.has("answers")) {
+            r->answers = copied<int32_t>(options, "answers");
+            r->answer_lengths = copied<int32_t>(options, "answerLengths");
+        }
+        r->n_generations = options.integer("numGenerations", 0, 1 << 16) + int64_t(r->answer_lengths.size());
         r->max_length = options.integer("maxCompletionLength", 1, 1 << 24);
         r->sampler.temperature = options.number("temperature", 0);
         r->sampler.top_k = int32_t(options.integer("topK", 0, 1 << 30));
@@ -282,6 +286,7 @@ Napi::Value PolicyHandle::Rollout(const Napi::CallbackInfo & info) {
         r->step = uint32_t(options.integer("step", 0, (int64_t{1} << 32) - 1));
         r->prompt_keys = copied<uint32_t>(options, "promptKeys", int64_t(r->prompt_lengths.size()));
         r->force_length = options.boolean("forceLength", false);
+        r->keep = options.boolean("keep", false);
 
         Call call(info.Env(), lane());
         call.signal(info[1]);
@@ -366,6 +371,7 @@ Napi::Value PolicyHandle::AccumulateGradient(const Napi::CallbackInfo & info) {
                 Napi::Object object = Napi::Object::New(env), seconds = Napi::Object::New(env);
                 set_log_probs(env, object, *result);
                 object.Set("loss", result->loss);
+                object.Set("keptPrompts", double(result->kept_prompts));
                 object.Set("kl", result->kl);
                 object.Set("clipLow", result->clip_low);
                 object.Set("clipHigh", result->clip_high);

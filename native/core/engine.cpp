@@ -36,14 +36,12 @@ Engine::Engine(int threads) : threads_(threads) {
             return flag != nullptr && flag->load(std::memory_order_relaxed);
         },
         this);
-    for (auto & arena : arenas_)
-        arena = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_));
+    arena_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_));
     scratch_.resize(size_t(threads));
 }
 
 Engine::~Engine() {
-    for (auto & arena : arenas_)
-        ggml_gallocr_free(arena);
+    ggml_gallocr_free(arena_);
     ggml_backend_free(backend_);
 }
 
@@ -56,10 +54,10 @@ Buffer Engine::allocate(ggml_context * ctx, const char * what) const {
     return buffer;
 }
 
-void Engine::place(ggml_cgraph * graph, Arena arena) {
+void Engine::place(ggml_cgraph * graph) {
     // Planned anew each time: alloc_graph alone keeps the last plan for a graph of as many nodes of the same sizes,
     // whatever tensors this one marks as output or reads where, and so lets kept tensors be overwritten.
-    if (!ggml_gallocr_reserve(arenas_[arena], graph) || !ggml_gallocr_alloc_graph(arenas_[arena], graph)) {
+    if (!ggml_gallocr_reserve(arena_, graph) || !ggml_gallocr_alloc_graph(arena_, graph)) {
         throw Error("E_LIMIT", "there is not enough memory for this batch",
                     "lower prompts per step, num_generations or max_completion_length");
     }

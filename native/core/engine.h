@@ -40,10 +40,9 @@ class Engine {
     // Gives every tensor of ctx memory. Throws E_LIMIT when there is none.
     Buffer allocate(ggml_context * ctx, const char * what) const;
 
-    // Two graph arenas: tensors that a graph marked as output stay valid until the next graph on the same arena.
-    enum Arena { FORWARD = 0, BACKWARD = 1 };
-    // Places the tensors; set inputs afterwards, then run(). Throws E_LIMIT when memory is short.
-    void place(ggml_cgraph * graph, Arena arena);
+    // Places the tensors that have no memory yet in the arena; set inputs afterwards, then run(). What a graph marked
+    // as output stays valid until the next graph. Throws E_LIMIT when memory is short.
+    void place(ggml_cgraph * graph);
     // flops: about how much work it is. A small graph runs on fewer threads: meeting the others at every node would
     // cost more than it saves, above all beside a busy neighbour. Results do not depend on the number of threads.
     void run(ggml_cgraph * graph, double flops);
@@ -70,7 +69,7 @@ class Engine {
     };
     int threads_;
     ggml_backend_t backend_ = nullptr;
-    ggml_gallocr_t arenas_[2] = {nullptr, nullptr};
+    ggml_gallocr_t arena_ = nullptr;
     std::vector<std::unique_ptr<void, Free>> scratch_;
     size_t scratch_bytes_ = 0;
     WorkSeconds work_seconds_ = {};

@@ -82,12 +82,10 @@ bool gemm_force_kernel(const char * name) {
 
 const char * gemm_kernel() { return isa().name; }
 
-size_t gemm_scratch_bytes(int64_t, const GemmWeights &, bool) { return isa().scratch_bytes; }
+size_t gemm_scratch_bytes() { return isa().scratch_bytes; }
 
-size_t gemm_outer_scratch_bytes() { return isa().scratch_bytes; }
-
-void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
-          bool accumulate, int ith, int nth, void * scratch) {
+static GemmTask whole(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y,
+                      int64_t ldy, int64_t m, bool accumulate, void * scratch) {
     GemmTask task;
     task.x = {reinterpret_cast<const char *>(x), static_cast<size_t>(ldx) * sizeof(float), GGML_TYPE_F32};
     task.b = {static_cast<const char *>(weights.data), weights.row_bytes, weights.type};
@@ -99,14 +97,28 @@ void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t
     task.k = transposed ? weights.rows : weights.cols;
     task.accumulate = accumulate;
     task.scratch = static_cast<float *>(scratch);
-    const int64_t n = transposed ? weights.cols : weights.rows;
     task.n0 = 0;
-    task.n1 = n;
+    task.n1 = transposed ? weights.cols : weights.rows;
+    return task;
+}
+
+void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
+          bool accumulate, int ith, int nth, void * scratch) {
+    GemmTask task = whole(weights, transposed, x, ldx, y, ldy, m, accumulate, scratch);
+    const int64_t n = task.n1;
     if (n < 4 * UNIT * nth && m >= 2 * ROW_UNIT) {
         share(m, ROW_UNIT, ith, nth, task.m0, task.m1);
     } else {
         share(n, UNIT, ith, nth, task.n0, task.n1);
     }
+    isa().multiply(task);
+}
+
+void gemm_columns(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy,
+                  int64_t m, bool accumulate, int64_t n0, int64_t n1, void * scratch) {
+    GemmTask task = whole(weights, transposed, x, ldx, y, ldy, m, accumulate, scratch);
+    task.n0 = n0;
+    task.n1 = n1;
     isa().multiply(task);
 }
 

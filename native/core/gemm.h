@@ -27,14 +27,17 @@ struct GemmWeights {
 void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
           bool accumulate, int ith, int nth, void * scratch);
 
-size_t gemm_scratch_bytes(int64_t m, const GemmWeights & weights, bool transposed);
+// Columns [n0, n1) of Y alone, by the calling thread alone: y is the first element of the whole Y. n0 is a multiple of
+// 16 where W is transposed and stored as q8_0.
+void gemm_columns(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy,
+                  int64_t m, bool accumulate, int64_t n0, int64_t n1, void * scratch);
+
+size_t gemm_scratch_bytes();
 
 // G[ra, rb] += X[t, ra]ᵀ · Z[t, rb], row-major with row strides ldg, ldx, ldz: the gradient of a LoRA matrix. ra is
 // shared out between the threads; the rest as for gemm().
 void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, float * g, int64_t ldg, int64_t t,
                 int64_t ra, int64_t rb, int ith, int nth, void * scratch);
-
-size_t gemm_outer_scratch_bytes();
 
 // Name of the kernel in use: "avx512", "avx2", "neon", "portable".
 const char * gemm_kernel();

@@ -42,6 +42,29 @@ int64_t module_out(const Gemma3Params & p, Module module) {
     }
 }
 
+GroupModules group_modules(Group group) {
+    switch (group) {
+        case QKV:
+            return {Q_PROJ, 3};
+        case O:
+            return {O_PROJ, 1};
+        case GATE_UP:
+            return {GATE_PROJ, 2};
+        default:
+            return {DOWN_PROJ, 1};
+    }
+}
+
+int64_t group_in(const Gemma3Params & p, Group group) { return module_in(p, group_modules(group).first); }
+
+int64_t group_out(const Gemma3Params & p, Group group) {
+    const auto [first, count] = group_modules(group);
+    int64_t out = 0;
+    for (int m = first; m < first + count; ++m)
+        out += module_out(p, Module(m));
+    return out;
+}
+
 // ---- hyper-parameters ----
 
 static int checked(const GgufFile & file, const std::string & key, int64_t value, int64_t low, int64_t high) {
@@ -181,6 +204,16 @@ ggml_type matrix_type(const GgufTensor & t, const std::string & type) {
     throw Error("E_ARGUMENT", "the base type is \"" + type + "\", expected auto, f32, f16, bf16 or q8_0");
 }
 
+// A type for matrices that are stored as one: their own where they agree, else f32, which loses nothing.
+ggml_type common_type(const std::vector<const GgufTensor *> & sources, const std::string & type) {
+    const ggml_type first = matrix_type(*sources[0], type);
+    for (const GgufTensor * source : sources) {
+        if (matrix_type(*source, type) != first)
+            return GGML_TYPE_F32;
+    }
+    return first;
+}
+
 struct Pending {
     ggml_tensor * tensor;
     const GgufTensor * source;
@@ -276,7 +309,7 @@ Gemma3::Gemma3(const GgufFile & file, const std::string & type, const Engine & e
 
     refuse_more_layers(file, params_.n_layer);
 
-    const size_t n_tensors = 4 + size_t(params_.n_layer) * 16;
+    const size_t n_tensors = 4 + size_t(params_.n_layer) * (8 + N_GROUPS + N_MODULES);
     ctx_ = make_context(n_tensors);
     std::vector<Pending> pending;
     const auto vector = [&](const std::string & name, int64_t n) {
@@ -306,9 +339,22 @@ Gemma3::Gemma3(const GgufFile & file, const std::string & type, const Engine & e
         layer.post_attn_norm = vector(blk + "post_attention_norm.weight", D);
         layer.ffn_norm = vector(blk + "ffn_norm.weight", D);
         layer.post_ffn_norm = vector(blk + "post_ffw_norm.weight", D);
-        for (int m = 0; m < N_MODULES; ++m) {
-            layer.linear[m] =
-                matrix(blk + names[m] + ".weight", module_in(params_, Module(m)), module_out(params_, Module(m)));
+        for (int g = 0; g < N_GROUPS; ++g) {
+            const auto [module, count] = group_modules(Group(g));
+            const int64_t in = group_in(params_, Group(g));
+            std::vector<const GgufTensor *> sources;
+            for (int m = module; m < module + count; ++m)
+                sources.push_back(&require(file, blk + names[m] + ".weight", in, module_out(params_, Module(m))));
+            ggml_tensor * whole =
+                ggml_new_tensor_2d(ctx_.get(), common_type(sources, type), in, group_out(params_, Group(g)));
+            layer.group[g] = whole;
+            int64_t row = 0;
+            for (const GgufTensor * source : sources) {
+                const int64_t out = source->ne[1];
+                pending.push_back(
+                    {ggml_view_2d(ctx_.get(), whole, in, out, whole->nb[1], size_t(row) * whole->nb[1]), source});
+                row += out;
+            }
         }
         layers_.push_back(layer);
     }

@@ -40,14 +40,24 @@ std::string module_path(int layer, Module module);          // PEFT's: "model.la
 int64_t module_in(const Gemma3Params & p, Module module);   // columns of the weight
 int64_t module_out(const Gemma3Params & p, Module module);  // rows
 
+// Linear layers that read the same input are one product: their weights stand row after row in one matrix.
+enum Group { QKV, O, GATE_UP, DOWN, N_GROUPS };
+struct GroupModules {
+    Module first;
+    int count;
+};
+GroupModules group_modules(Group group);
+int64_t group_in(const Gemma3Params & p, Group group);
+int64_t group_out(const Gemma3Params & p, Group group);
+
 struct Gemma3Layer {
-    ggml_tensor * attn_norm;          // [D]
-    ggml_tensor * q_norm;             // [hd]
-    ggml_tensor * k_norm;             // [hd]
-    ggml_tensor * post_attn_norm;     // [D]
-    ggml_tensor * ffn_norm;           // [D]
-    ggml_tensor * post_ffn_norm;      // [D]
-    ggml_tensor * linear[N_MODULES];  // [in, out] in ggml's order
+    ggml_tensor * attn_norm;        // [D]
+    ggml_tensor * q_norm;           // [hd]
+    ggml_tensor * k_norm;           // [hd]
+    ggml_tensor * post_attn_norm;   // [D]
+    ggml_tensor * ffn_norm;         // [D]
+    ggml_tensor * post_ffn_norm;    // [D]
+    ggml_tensor * group[N_GROUPS];  // [in, out] in ggml's order
 };
 
 class Gemma3 {
@@ -63,6 +73,7 @@ class Gemma3 {
     ggml_tensor * output_norm() const { return output_norm_; }  // [D]
     int64_t n_parameters() const { return n_parameters_; }
     int64_t n_linear_parameters() const;  // of the seven matrices of all layers
+    double linear_flops(int64_t tokens) const { return 2.0 * double(n_linear_parameters()) * double(tokens); }
     const std::string & type_name() const { return type_name_; }
 
   private:

@@ -22,9 +22,18 @@ struct LoraMatrix {
     int64_t size() const { return rows * cols; }
 };
 
-struct LoraPair {
-    LoraMatrix * a = nullptr;  // null where the module is not adapted
-    LoraMatrix * b = nullptr;
+// The adapters of a group of linear layers: every A stands row after row in one matrix.
+struct LoraGroup {
+    // y[row, row + rows) += B z[z, z + r)
+    struct Part {
+        LoraMatrix * b;
+        int64_t row, rows;
+        int64_t z;
+    };
+    ggml_tensor * a = nullptr;  // [in, width]
+    ggml_tensor * a_gradient = nullptr;
+    std::vector<Part> parts;
+    int64_t width = 0;  // of z: r for each part
 };
 
 class Lora {
@@ -36,19 +45,28 @@ class Lora {
     float alpha() const { return alpha_; }
     float scale() const { return alpha_ / float(rank_); }
 
-    LoraPair pair(int layer, Module module) const { return pairs_[size_t(layer * N_MODULES + module)]; }
+    // Null where no module of the group is adapted.
+    const LoraGroup * group(int layer, Group group) const {
+        const auto & g = groups_[size_t(layer * N_GROUPS + group)];
+        return g.parts.empty() ? nullptr : &g;
+    }
     std::vector<LoraMatrix> & matrices() { return matrices_; }
     // True when it was made for a model of these shapes.
     bool fits(const Gemma3Params & model) const;
     void zero_gradient();
 
+    // Of rank, alpha, names and values: equal for adapters that compute the same.
+    uint64_t fingerprint() const;
+
     int64_t updates = 0;  // AdamW steps so far
 
   private:
+    void add_group(const Gemma3Params & model, int layer, Group group, const bool * wanted);
+
     int rank_;
     float alpha_;
     std::vector<LoraMatrix> matrices_;
-    std::vector<LoraPair> pairs_;
+    std::vector<LoraGroup> groups_;
     int64_t shape_[6];
     Context ctx_;
     Buffer buffer_;

@@ -1,39 +1,35 @@
 #include "packed_batch.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace vg {
 
-static int64_t prompt_offset(const PackedInput & in, int64_t prompt) {
-    int64_t offset = 0;
-    for (int64_t b = 0; b < prompt; ++b)
-        offset += in.prompt_lengths[b];
-    return offset;
+const int32_t * PackedInput::prompt(int64_t b) const {
+    return std::accumulate(prompt_lengths, prompt_lengths + b, prompt_tokens);
 }
 
-PackedBatch pack(const PackedInput & in, int64_t first, int64_t last, int n_head) {
+PackedBatch pack(const PackedInput & in, const std::vector<int64_t> & prompts, int n_head) {
     PackedBatch out;
     out.plan.n_head = n_head;
-    int64_t source = prompt_offset(in, first);
 
-    for (int64_t b = first; b < last; ++b) {
+    for (const int64_t b : prompts) {
         const int32_t P = in.prompt_lengths[b];
         const auto n0 = b * in.n_generations;
         int32_t longest = 0;
         for (int64_t n = n0; n < n0 + in.n_generations; ++n)
             longest = std::max(longest, in.lengths[n]);
-        if (longest == 0) {
-            source += P;
+        if (longest == 0)
             continue;
-        }
 
         const auto base = int64_t(out.tokens.size());
+        const int32_t * prompt = in.prompt(b);
         for (int32_t p = 0; p < P; ++p) {
-            out.tokens.push_back(in.prompt_tokens[source + p]);
+            out.tokens.push_back(prompt[p]);
             out.positions.push_back(p);
+            out.origins.push_back({int32_t(b), -1, p});
             out.plan.add_row(p, P);
         }
-        source += P;
         out.plan.blocks.push_back({base, P, base, P, 0});
 
         const auto prompt_row = int32_t(out.head_rows.size());
@@ -55,6 +51,7 @@ PackedBatch pack(const PackedInput & in, int64_t first, int64_t last, int n_head
                 out.head_rows.push_back(int32_t(out.tokens.size()));
                 out.tokens.push_back(row[t]);
                 out.positions.push_back(P + t);
+                out.origins.push_back({int32_t(b), int32_t(n), t});
                 out.plan.add_row(P + t, P + longest - 1);
             }
         }
@@ -67,22 +64,22 @@ PackedBatch pack(const PackedInput & in, int64_t first, int64_t last, int n_head
     return out;
 }
 
-std::vector<int64_t> split_prompts(const PackedInput & in, int64_t budget) {
-    std::vector<int64_t> starts = {0};
+std::vector<std::vector<int64_t>> split_prompts(const PackedInput & in, const std::vector<int64_t> & prompts,
+                                                int64_t budget) {
+    std::vector<std::vector<int64_t>> runs;
     int64_t used = 0;
-    for (int64_t b = 0; b < in.n_prompts; ++b) {
+    for (const int64_t b : prompts) {
         int64_t need = in.prompt_lengths[b];
         for (int64_t n = b * in.n_generations; n < (b + 1) * in.n_generations; ++n)
             need += in.lengths[n];
-        if (used > 0 && used + need > budget) {
-            starts.push_back(b);
+        if (runs.empty() || used + need > budget) {
+            runs.emplace_back();
             used = 0;
         }
+        runs.back().push_back(b);
         used += need;
     }
-    if (in.n_prompts > 0)
-        starts.push_back(in.n_prompts);
-    return starts;
+    return runs;
 }
 
 }  // namespace vg

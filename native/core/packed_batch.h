@@ -17,6 +17,8 @@ struct PackedInput {
     const int32_t * tokens = nullptr;          // [N, L]
     const int32_t * lengths = nullptr;         // [N]
     int64_t max_length = 0;                    // L
+
+    const int32_t * prompt(int64_t b) const;  // its first token
 };
 
 // One completion token whose log-probability is wanted: head row `row` predicts `token`.
@@ -26,19 +28,27 @@ struct HeadTarget {
     int64_t slot;  // n·L + t, its place in the caller's [N, L] arrays
 };
 
+// Token `index` of a prompt (completion -1) or of a completion, counted over the whole input.
+struct TokenOrigin {
+    int32_t prompt;
+    int32_t completion;
+    int32_t index;
+};
+
 struct PackedBatch {
-    std::vector<int32_t> tokens;     // [T]
-    std::vector<int32_t> positions;  // [T]
+    std::vector<int32_t> tokens;       // [T]
+    std::vector<TokenOrigin> origins;  // [T]
+    std::vector<int32_t> positions;    // [T]
     AttentionPlan plan;
     std::vector<int32_t> head_rows;  // [R] stream indices that predict something
     std::vector<HeadTarget> targets;
 };
 
-// Packs prompts [first, last) of the input. Prompts whose completions are all empty are left out.
-PackedBatch pack(const PackedInput & input, int64_t first, int64_t last, int n_head);
+// Packs these prompts of the input. Prompts whose completions are all empty are left out.
+PackedBatch pack(const PackedInput & input, const std::vector<int64_t> & prompts, int n_head);
 
-// Splits B prompts into runs of at most `budget` stream tokens (at least one prompt each): the starts, and B at the
-// end.
-std::vector<int64_t> split_prompts(const PackedInput & input, int64_t budget);
+// Splits prompts into runs of at most `budget` stream tokens, or one prompt.
+std::vector<std::vector<int64_t>> split_prompts(const PackedInput & input, const std::vector<int64_t> & prompts,
+                                                int64_t budget);
 
 }  // namespace vg

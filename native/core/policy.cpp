@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "error.h"
+#include "gemma3_backward.h"
+#include "gemma3_forward.h"
 #include "gguf_reader.h"
 #include "policy_internal.h"
 
@@ -29,6 +32,7 @@ Policy::Policy(const std::string & path, const std::string & type, int threads) 
     const auto file = GgufFile::open(path);
     engine_ = std::make_unique<Engine>(threads);
     model_ = std::make_unique<Gemma3>(*file, type, *engine_);
+    ropes_ = std::make_unique<Ropes>(params());
     tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(*file));
     if (int64_t(tokenizer_->size()) > params().n_vocab) {
         throw Error("E_MODEL",
@@ -56,7 +60,7 @@ void Policy::check_lora(const Lora * lora) const {
         throw Error("E_ARGUMENT", "the adapter was made for a model of another shape");
 }
 
-static void check_tokens(const int32_t * tokens, int64_t n, int n_vocab, const char * what) {
+void check_tokens(const int32_t * tokens, int64_t n, int n_vocab, const char * what) {
     for (int64_t i = 0; i < n; ++i) {
         if (tokens[i] < 0 || tokens[i] >= n_vocab) {
             throw Error("E_ARGUMENT", std::string(what) + " holds token " + std::to_string(tokens[i]) +
@@ -129,14 +133,30 @@ static void store(const PackedBatch & batch, const Head::Sweep & sweep, LogProbR
     }
 }
 
-static ForwardPass packed_pass(const PackedBatch & batch, Lora * lora, bool keep) {
+// Prompts 0, 1, …
+static std::vector<int64_t> all_prompts(const PackedInput & input) {
+    std::vector<int64_t> prompts(size_t(input.n_prompts));
+    std::iota(prompts.begin(), prompts.end(), 0);
+    return prompts;
+}
+
+static std::vector<int32_t> first_numbers(size_t n) {
+    std::vector<int32_t> numbers(n);
+    std::iota(numbers.begin(), numbers.end(), 0);
+    return numbers;
+}
+
+ForwardPass Policy::packed_pass(const PackedBatch & batch, const KvCache & cache, const Lora * lora) {
     ForwardPass pass;
     pass.tokens = batch.tokens;
     pass.positions = batch.positions;
-    pass.plan = &batch.plan;
+    pass.cells = first_numbers(batch.tokens.size());
     pass.head_rows = batch.head_rows;
+    pass.plan = batch.plan;
+    pass.cache = &cache;
+    pass.ropes = ropes_.get();
     pass.lora = lora;
-    pass.keep = keep;
+    ropes_->reserve(*std::max_element(batch.positions.begin(), batch.positions.end()) + 1);
     return pass;
 }
 
@@ -147,23 +167,22 @@ LogProbResult Policy::log_probs(const PackedRequest & request, const AbortFlag *
     const auto input = input_of(request);
     out.log_probs.assign(request.tokens.size(), 0);
     out.entropies.assign(request.tokens.size(), 0);
-    const auto starts = split_prompts(input, kPackedBudget);
-    for (size_t s = 0; s + 1 < starts.size(); ++s) {
-        const auto batch = pack(input, starts[s], starts[s + 1], params().n_head);
+    for (const auto & prompts : split_prompts(input, all_prompts(input), kPackedBudget)) {
+        const auto batch = pack(input, prompts, params().n_head);
         if (batch.targets.empty())
             continue;
-        const auto pass = packed_pass(batch, request.lora, false);
-        Gemma3Graph graph(*model_, *engine_, pass);
-        graph.forward();
+        cache_.reserve(*engine_, params(), int64_t(batch.tokens.size()));
+        const auto pass = packed_pass(batch, cache_, request.lora);
+        Gemma3Forward forward(*model_, *engine_, pass);
+        forward.run();
         store(batch,
-              head_->sweep(graph.hidden(), int64_t(batch.head_rows.size()), batch.targets, request.temperature, false),
+              head_->sweep(forward.hidden(), int64_t(batch.head_rows.size()), batch.targets, request.temperature, {}),
               out);
     }
     return out;
 }
 
-GradientResult Policy::accumulate_gradient(const GradientRequest & request, const AbortFlag * abort) {
-    check_packed(request);
+static void check_gradient(const GradientRequest & request) {
     const size_t N = request.lengths.size(), NL = request.tokens.size();
     if (!request.lora)
         throw Error("E_ARGUMENT", "a gradient needs an adapter");
@@ -181,62 +200,137 @@ GradientResult Policy::accumulate_gradient(const GradientRequest & request, cons
                         "check the rewards of this step");
         }
     }
+}
 
+GradientResult Policy::accumulate_gradient(const GradientRequest & request, const AbortFlag * abort) {
+    check_packed(request);
+    check_gradient(request);
     Exclusive running(*this, abort);
     GradientResult out;
     const auto input = input_of(request);
-    out.log_probs.assign(NL, 0);
-    out.entropies.assign(NL, 0);
-    double active = 0, ratios = 0;
-    const auto starts = split_prompts(input, kPackedBudget);
-    for (size_t s = 0; s + 1 < starts.size(); ++s) {
-        const auto batch = pack(input, starts[s], starts[s + 1], params().n_head);
+    out.log_probs.assign(request.tokens.size(), 0);
+    out.entropies.assign(request.tokens.size(), 0);
+
+    // What the rollout left on the tape first: the other passes write over it.
+    const bool same_policy =
+        kept_.valid && kept_.temperature == request.temperature && kept_.adapter == request.lora->fingerprint();
+    std::vector<int64_t> kept(size_t(input.n_prompts), -1), on_tape, others;
+    for (int64_t b = 0; b < input.n_prompts; ++b) {
+        if (same_policy)
+            kept[size_t(b)] = find_kept(kept_, input, b);
+        (kept[size_t(b)] >= 0 ? on_tape : others).push_back(b);
+    }
+    out.kept_prompts = int64_t(on_tape.size());
+    for (const auto & prompts : split_prompts(input, on_tape, kPackedBudget)) {
+        auto batch = pack(input, prompts, params().n_head);
         if (batch.targets.empty())
             continue;
-        const auto R = int64_t(batch.head_rows.size());
-        const auto pass = packed_pass(batch, request.lora, true);
-        Stopwatch watch;
-        Gemma3Graph graph(*model_, *engine_, pass);
-        graph.forward();
-        out.forward_seconds += watch.lap();
-
-        const auto sweep = head_->sweep(graph.hidden(), R, batch.targets, request.temperature, true);
-        store(batch, sweep, out);
-        std::vector<double> slopes(batch.targets.size());
-        bool any = false;
-        for (size_t i = 0; i < batch.targets.size(); ++i) {
-            const auto slot = size_t(batch.targets[i].slot), n = slot / size_t(request.max_length);
-            const double weight = double(request.weights[n]);
-            if (weight == 0)
-                continue;
-            const double logp = sweep.target_logits[i] - sweep.lse[size_t(batch.targets[i].row)];
-            const auto token = grpo_token(logp, request.old_log_probs.empty() ? nullptr : &request.old_log_probs[slot],
-                                          request.ref_log_probs.empty() ? nullptr : &request.ref_log_probs[slot],
-                                          double(request.advantages[n]), request.loss);
-            out.loss += weight * token.loss;
-            slopes[i] = weight * token.slope;
-            any = any || slopes[i] != 0;
-            active += 1;
-            ratios += token.ratio;
-            out.kl += token.kl;
-            out.clip_low += token.clip_low;
-            out.clip_high += token.clip_high;
-            out.ratio_max = std::max(out.ratio_max, token.ratio);
+        std::vector<int32_t> rows, cells;
+        for (TokenOrigin t : batch.origins) {
+            const int64_t to = kept[size_t(t.prompt)];
+            if (t.completion >= 0)
+                t.completion += int32_t((to - t.prompt) * input.n_generations);
+            t.prompt = int32_t(to);
+            rows.push_back(int32_t(kept_.row_of(t)));
+            cells.push_back(int32_t(kept_.cell_of(t)));
         }
-        const auto d_hidden = head_->backward(sweep, R, batch.targets, slopes, request.temperature);
-        out.head_seconds += watch.lap();
-        if (any)
-            graph.backward(d_hidden);
-        out.backward_seconds += watch.lap();
+        Head::Sweep sweep;
+        const auto D = size_t(params().n_embd);
+        for (const int32_t row : batch.head_rows) {
+            const auto column = size_t(kept_.columns[size_t(rows[size_t(row)])]);
+            sweep.lse.push_back(kept_.lse[column]);
+            sweep.entropy.push_back(kept_.entropy[column]);
+            const float * from = kept_.expectation.data() + column * D;
+            sweep.expectation.insert(sweep.expectation.end(), from, from + D);
+        }
+        for (const auto & target : batch.targets) {
+            const int64_t n = target.slot / input.max_length, b = n / input.n_generations;
+            const int64_t own = n + (kept[size_t(b)] - b) * input.n_generations;
+            sweep.target_logits.push_back(
+                kept_.target_logits[size_t(own * kept_.max_length + target.slot % input.max_length)]);
+        }
+        // The keys of a block follow one another in the cache as they do in the stream.
+        for (auto & block : batch.plan.blocks)
+            block.k = cells[size_t(block.k)];
+        batch.plan.n_keys = kept_.n_cells;
+        add_gradient(request, batch, sweep, std::move(rows), std::move(cells), out);
     }
+
+    for (const auto & prompts : split_prompts(input, others, kPackedBudget)) {
+        const auto batch = pack(input, prompts, params().n_head);
+        if (batch.targets.empty())
+            continue;
+        const auto T = int64_t(batch.tokens.size());
+        kept_.valid = false;
+        Stopwatch watch;
+        tape_.reserve(*engine_, params(), *request.lora, T, T);
+        auto pass = packed_pass(batch, tape_.cache(), request.lora);
+        pass.tape = &tape_;
+        Gemma3Forward forward(*model_, *engine_, pass);
+        forward.run();
+        out.forward_seconds += watch.lap();
+        Head::Wanted wanted;
+        wanted.expectation = true;
+        const auto sweep =
+            head_->sweep(forward.hidden(), int64_t(batch.head_rows.size()), batch.targets, request.temperature, wanted);
+        out.head_seconds += watch.lap();
+        const auto rows = first_numbers(size_t(T));
+        add_gradient(request, batch, sweep, rows, rows, out);
+    }
+
     out.work = running.work();
-    if (active > 0) {
-        out.kl /= active;
-        out.clip_low /= active;
-        out.clip_high /= active;
-        out.ratio_mean = ratios / active;
+    if (out.active > 0) {
+        out.kl /= out.active;
+        out.clip_low /= out.active;
+        out.clip_high /= out.active;
+        out.ratio_mean /= out.active;
+    } else {
+        out.ratio_mean = out.ratio_max = 1;
     }
     return out;
+}
+
+// The loss of a batch whose activations are on the tape, and its gradient.
+void Policy::add_gradient(const GradientRequest & request, const PackedBatch & batch, const Head::Sweep & sweep,
+                          std::vector<int32_t> rows, std::vector<int32_t> cells, GradientResult & out) {
+    Stopwatch watch;
+    store(batch, sweep, out);
+    std::vector<double> slopes(batch.targets.size());
+    bool any = false;
+    for (size_t i = 0; i < batch.targets.size(); ++i) {
+        const auto slot = size_t(batch.targets[i].slot), n = slot / size_t(request.max_length);
+        const double weight = double(request.weights[n]);
+        if (weight == 0)
+            continue;
+        const double logp = sweep.target_logits[i] - sweep.lse[size_t(batch.targets[i].row)];
+        const auto token = grpo_token(logp, request.old_log_probs.empty() ? nullptr : &request.old_log_probs[slot],
+                                      request.ref_log_probs.empty() ? nullptr : &request.ref_log_probs[slot],
+                                      double(request.advantages[n]), request.loss);
+        out.loss += weight * token.loss;
+        slopes[i] = weight * token.slope;
+        any = any || slopes[i] != 0;
+        out.active += 1;
+        out.ratio_mean += token.ratio;
+        out.kl += token.kl;
+        out.clip_low += token.clip_low;
+        out.clip_high += token.clip_high;
+        out.ratio_max = std::max(out.ratio_max, token.ratio);
+    }
+    auto d_hidden = head_->backward(sweep, int64_t(batch.head_rows.size()), batch.targets, slopes, request.temperature);
+    out.head_seconds += watch.lap();
+    if (!any)
+        return;
+    BackwardPass pass;
+    pass.positions = batch.positions;
+    pass.rows = std::move(rows);
+    pass.cells = std::move(cells);
+    pass.head_rows = batch.head_rows;
+    pass.plan = batch.plan;
+    pass.tape = &tape_;
+    pass.ropes = ropes_.get();
+    pass.lora = request.lora;
+    gemma3_backward(*model_, *engine_, pass, d_hidden);
+    out.backward_seconds += watch.lap();
 }
 
 }  // namespace vg

@@ -9,12 +9,16 @@
 
 #include "engine.h"
 #include "gemma3.h"
-#include "gemma3_graph.h"
+#include "gemma3_forward.h"
 #include "grpo_loss.h"
 #include "head.h"
+#include "kept_pass.h"
+#include "kv_cache.h"
 #include "lora.h"
 #include "packed_batch.h"
+#include "rope.h"
 #include "sampler.h"
+#include "tape.h"
 #include "tokenizer.h"
 
 namespace vg {
@@ -25,8 +29,10 @@ struct RolloutRequest {
     Lora * lora = nullptr;
     std::vector<int32_t> prompt_tokens;   // [sum of P]
     std::vector<int32_t> prompt_lengths;  // [B]
-    int64_t n_generations = 1;
+    int64_t n_generations = 1;            // G: sampled ones, and after them the given ones
     int64_t max_length = 1;
+    std::vector<int32_t> answers;         // tokens of the given completions, one after another
+    std::vector<int32_t> answer_lengths;  // of each
     SamplerOptions sampler;
     std::vector<int32_t> stop_tokens;
     std::vector<std::string> stop_strings;
@@ -34,6 +40,9 @@ struct RolloutRequest {
     uint32_t step = 0;
     std::vector<uint32_t> prompt_keys;  // [B]
     bool force_length = false;
+    bool keep = false;  // for accumulate_gradient()
+
+    int64_t n_sampled() const { return n_generations - int64_t(answer_lengths.size()); }
 };
 
 struct RolloutResult {
@@ -71,7 +80,9 @@ struct GradientRequest : PackedRequest {
 };
 
 struct GradientResult : LogProbResult {
-    double loss = 0, kl = 0, clip_low = 0, clip_high = 0, ratio_mean = 1, ratio_max = 1;
+    double loss = 0, kl = 0, clip_low = 0, clip_high = 0, ratio_mean = 0, ratio_max = 0;
+    double active = 0;         // tokens that the loss counts
+    int64_t kept_prompts = 0;  // whose activations were the rollout's
     double forward_seconds = 0, head_seconds = 0, backward_seconds = 0;
     Engine::WorkSeconds work = {};  // of the passes
 };
@@ -96,14 +107,20 @@ class Policy {
     GradientResult accumulate_gradient(const GradientRequest & request, const AbortFlag * abort);
 
   private:
+    struct Draw;
     struct Generation;
     class Exclusive;
     void check_prompts(const std::vector<int32_t> & tokens, const std::vector<int32_t> & lengths,
                        int64_t longest_completion) const;
     void check_packed(const PackedRequest & request) const;
     void check_lora(const Lora * lora) const;
+
     void generate(Generation & g, int64_t first, int64_t last);
-    const std::vector<KvLayer> & kv_cache(int64_t cells);
+    void forward(Generation & g, ForwardPass & pass, const std::vector<Draw> & draws, double & seconds);
+
+    ForwardPass packed_pass(const PackedBatch & batch, const KvCache & cache, const Lora * lora);
+    void add_gradient(const GradientRequest & request, const PackedBatch & batch, const Head::Sweep & sweep,
+                      std::vector<int32_t> rows, std::vector<int32_t> cells, GradientResult & out);
 
     std::unique_ptr<Engine> engine_;
     std::unique_ptr<Gemma3> model_;
@@ -112,11 +129,10 @@ class Policy {
     std::string chat_template_;
     std::mutex mutex_;
 
-    // The key/value cache is kept between rollouts: fresh memory costs page faults.
-    std::vector<KvLayer> cache_;
-    int64_t cache_cells_ = 0;
-    Context cache_ctx_;
-    Buffer cache_buffer_;
+    std::unique_ptr<Ropes> ropes_;
+    KvCache cache_;  // of rollouts that are not kept, and of scoring
+    Tape tape_;      // of the last kept rollout, or of the present training pass
+    KeptPass kept_;  // what is on the tape
 };
 
 }  // namespace vg

@@ -22,4 +22,6 @@ class Policy::Exclusive {
     Engine::WorkSeconds before_;
 };
 
+void check_tokens(const int32_t * tokens, int64_t n, int n_vocab, const char * what);
+
 }  // namespace vg

@@ -37,7 +37,7 @@ ProductRate measure_product(const ProductShape & shape, const AbortFlag * abort)
         const ggml_tensor * w = matrices[i % copies];
         return GemmWeights{w->data, w->type, w->nb[1], w->ne[1], w->ne[0]};
     };
-    engine.reserve_scratch(gemm_scratch_bytes(shape.m, weights(0), shape.transposed));
+    engine.reserve_scratch(gemm_scratch_bytes());
     const double flops = 2.0 * double(shape.m) * double(shape.n) * double(shape.k);
     std::vector<double> rates;
     double spent = 0;

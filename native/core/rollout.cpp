@@ -1,7 +1,8 @@
 // Sampling G completions of each prompt. A prompt is computed once; its keys and values serve all of its completions.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "error.h"
 #include "philox.h"
@@ -13,7 +14,15 @@ static constexpr int64_t kPrefillBudget = 1024;  // prompt tokens of one pass
 static constexpr int64_t kCellBudget = 8192;     // key/value cells of prompts that are decoded together
 static constexpr int64_t kLogitRows = 64;        // rows of V floats that exist at a time
 
-static constexpr double kSampleFlops = 30;  // of one logit: mostly an exponential
+static constexpr double kSampleFlops = 30;             // of one logit: mostly an exponential
+static constexpr size_t kTapeBytes = size_t(2) << 30;  // a rollout that needs more is not kept
+
+// Head row `row` gives the next token of completions [n, n + count).
+struct Policy::Draw {
+    int64_t row;
+    int64_t n;
+    int64_t count;
+};
 
 // The state of one request. Completion n of prompt b has its cells behind the prompt's own.
 struct Policy::Generation {
@@ -21,6 +30,9 @@ struct Policy::Generation {
     RolloutResult out;
     size_t longest_stop = 0;
     std::vector<float> logits;
+    std::vector<size_t> answer_starts;
+    std::vector<int64_t> active;  // completions that go on
+    KeptPass * kept = nullptr;    // null: nothing is kept
 
     explicit Generation(const RolloutRequest & r) : request(r) {
         const size_t N = r.prompt_lengths.size() * size_t(r.n_generations);
@@ -31,23 +43,42 @@ struct Policy::Generation {
         out.texts.resize(N);
         for (const auto & s : r.stop_strings)
             longest_stop = std::max(longest_stop, s.size());
+        size_t start = 0;
+        for (const int32_t length : r.answer_lengths) {
+            answer_starts.push_back(start);
+            start += size_t(length);
+        }
+    }
+
+    // Which given answer completion n is; negative where it is sampled.
+    int64_t answer(int64_t n) const { return n % request.n_generations - request.n_sampled(); }
+    int32_t given(int64_t answer, int64_t t) const {
+        return request.answers[answer_starts[size_t(answer)] + size_t(t)];
+    }
+
+    // Takes the next token of a given answer; false when that was its last.
+    bool follow(int64_t n, double log_prob) {
+        const int64_t i = answer(n), t = out.lengths[size_t(n)]++;
+        out.tokens[size_t(n * request.max_length + t)] = given(i, t);
+        out.log_probs[size_t(n * request.max_length + t)] = float(log_prob);
+        return t + 1 < request.answer_lengths[size_t(i)];
     }
 
     // Takes a sampled token; false when the completion has ended.
-    bool accept(int64_t n, const Sampled & s, const Tokenizer & tokenizer) {
+    bool accept(int64_t n, int32_t token, double log_prob, const Tokenizer & tokenizer) {
         const auto & r = request;
         const auto t = out.lengths[size_t(n)]++;
-        out.tokens[size_t(n * r.max_length + t)] = s.token;
-        out.log_probs[size_t(n * r.max_length + t)] = float(s.log_prob);
+        out.tokens[size_t(n * r.max_length + t)] = token;
+        out.log_probs[size_t(n * r.max_length + t)] = float(log_prob);
         std::string & text = out.texts[size_t(n)];
-        const bool stop = std::find(r.stop_tokens.begin(), r.stop_tokens.end(), s.token) != r.stop_tokens.end();
+        const bool stop = std::find(r.stop_tokens.begin(), r.stop_tokens.end(), token) != r.stop_tokens.end();
         if (stop && !r.force_length) {
             out.finish[size_t(n)] = FINISH_STOP_TOKEN;
             return false;
         }
         // A stop string may begin in earlier tokens.
         const size_t from = text.size() < longest_stop ? 0 : text.size() - longest_stop;
-        text += tokenizer.piece(s.token);
+        text += tokenizer.piece(token);
         if (!r.force_length) {
             size_t cut = std::string::npos;
             for (const auto & needle : r.stop_strings)
@@ -61,24 +92,6 @@ struct Policy::Generation {
         return t + 1 < r.max_length;
     }
 };
-
-const std::vector<KvLayer> & Policy::kv_cache(int64_t cells) {
-    if (cells > cache_cells_) {
-        cache_buffer_.reset();
-        cache_.clear();
-        cache_cells_ = 0;
-        const auto & p = params();
-        cache_ctx_ = make_context(size_t(p.n_layer) * 2);
-        for (int i = 0; i < p.n_layer; ++i) {
-            const int64_t width = int64_t{p.head_dim} * p.n_head_kv;
-            cache_.push_back({ggml_new_tensor_2d(cache_ctx_.get(), GGML_TYPE_F32, width, cells),
-                              ggml_new_tensor_2d(cache_ctx_.get(), GGML_TYPE_F32, width, cells)});
-        }
-        cache_buffer_ = engine_->allocate(cache_ctx_.get(), "the key/value cache");
-        cache_cells_ = cells;
-    }
-    return cache_;
-}
 
 RolloutResult Policy::rollout(const RolloutRequest & r, const AbortFlag * abort) {
     check_lora(r.lora);
@@ -95,161 +108,215 @@ RolloutResult Policy::rollout(const RolloutRequest & r, const AbortFlag * abort)
     }
     check_prompts(r.prompt_tokens, r.prompt_lengths, r.max_length);
 
+    const auto answer_tokens = std::accumulate(r.answer_lengths.begin(), r.answer_lengths.end(), int64_t{0});
+    for (const int32_t length : r.answer_lengths) {
+        if (length < 1 || length > r.max_length)
+            throw Error("E_ARGUMENT", "a given answer must have 1 to maxCompletionLength tokens");
+    }
+    if (answer_tokens != int64_t(r.answers.size()) || r.n_sampled() < 0)
+        throw Error("E_ARGUMENT", "answers does not have the length that answerLengths add up to");
+    check_tokens(r.answers.data(), answer_tokens, params().n_vocab, "answers");
+    if (r.keep && (!r.lora || !(r.sampler.temperature > 0)))
+        throw Error("E_ARGUMENT", "a rollout that is kept needs an adapter and a temperature above 0");
+
     Exclusive running(*this, abort);
     Generation g(r);
-    const auto B = int64_t(r.prompt_lengths.size());
-    int64_t first = 0, cells = 0;
-    for (int64_t b = 0; b < B; ++b) {
-        const int64_t need = r.prompt_lengths[size_t(b)] + r.n_generations * r.max_length;
-        if (b > first && cells + need > kCellBudget) {
-            generate(g, first, b);
-            first = b, cells = 0;
+    const auto B = int64_t(r.prompt_lengths.size()), N = B * r.n_generations;
+    // Of each prompt; sampled completions at their longest.
+    std::vector<int64_t> cells;
+    for (const int32_t P : r.prompt_lengths)
+        cells.push_back(P + r.n_generations * (r.max_length - 1));
+    const auto all = std::accumulate(cells.begin(), cells.end(), int64_t{0});
+    if (r.keep && size_t(all) * Tape::bytes_per_row(params(), *r.lora) <= kTapeBytes) {
+        kept_ = {};
+        kept_.prompt_tokens = r.prompt_tokens;
+        kept_.prompt_lengths = r.prompt_lengths;
+        kept_.n_generations = r.n_generations;
+        kept_.max_length = r.max_length;
+        kept_.temperature = r.sampler.temperature;
+        kept_.adapter = r.lora->fingerprint();
+        kept_.rows.assign(size_t(N * r.max_length), -1);
+        kept_.target_logits.assign(size_t(N * r.max_length), 0);
+        kept_.completion_cells.resize(size_t(N));
+        tape_.reserve(*engine_, params(), *r.lora, all, all);
+        g.kept = &kept_;
+        generate(g, 0, B);
+        kept_.tokens = g.out.tokens;
+        kept_.lengths = g.out.lengths;
+        kept_.valid = true;
+    } else {
+        int64_t first = 0, used = 0;
+        for (int64_t b = 0; b < B; ++b) {
+            if (b > first && used + cells[size_t(b)] > kCellBudget) {
+                generate(g, first, b);
+                first = b, used = 0;
+            }
+            used += cells[size_t(b)];
         }
-        cells += need;
-    }
-    if (first < B)
         generate(g, first, B);
+    }
     g.out.work = running.work();
     return std::move(g.out);
 }
 
-namespace {
-
-// Head row `row` is sampled for completions [n, n + count).
-struct Draw {
-    int64_t row;
-    int64_t n;
-    int64_t count;
-};
-
-}  // namespace
-
-void Policy::generate(Generation & g, int64_t first, int64_t last) {
+// Runs a pass and takes the next token of each completion that it leads to. Those that go on are added to g.active.
+void Policy::forward(Generation & g, ForwardPass & pass, const std::vector<Draw> & draws, double & seconds) {
     const auto & r = g.request;
-    const auto & p = params();
-    const auto G = r.n_generations, L = r.max_length, V = int64_t{p.n_vocab}, D = int64_t{p.n_embd};
-
-    std::vector<int64_t> prompt_cell;  // first cell of each prompt of this run
-    int64_t cells = 0;
-    for (int64_t b = first; b < last; ++b) {
-        prompt_cell.push_back(cells);
-        cells += r.prompt_lengths[size_t(b)] + G * (L - 1);
-    }
-    const auto & cache = kv_cache(cells);
-    const auto own_cell = [&](int64_t n) {
-        const int64_t b = n / G;
-        return prompt_cell[size_t(b - first)] + r.prompt_lengths[size_t(b)] + n % G * (L - 1);
-    };
-
+    const auto V = int64_t{params().n_vocab}, D = int64_t{params().n_embd};
+    // Greedy choice counts as temperature 1.
+    const double temperature = r.sampler.temperature > 0 ? r.sampler.temperature : 1;
     Stopwatch watch;
-    // Samples from the hidden rows; completions that go on are appended to `active`.
-    std::vector<int64_t> active;
-    const auto choose = [&](const float * hidden, const std::vector<Draw> & draws) {
-        for (size_t from = 0; from < draws.size(); from += size_t(kLogitRows)) {
-            const auto rows = std::min(size_t(kLogitRows), draws.size() - from);
-            g.logits.resize(std::max(g.logits.size(), rows * size_t(V)));
-            watch.lap();
-            head_->logits(hidden + draws[from].row * D, int64_t(rows), g.logits.data());
-            g.out.head_seconds += watch.lap();
-            std::vector<std::vector<Sampled>> sampled(rows);
-            std::atomic<bool> finite{true};
-            engine_->parallel(kSampleFlops * double(rows) * double(V), [&](int ith, int nth) {
-                for (size_t i = size_t(ith); i < rows; i += size_t(nth)) {
-                    const auto & d = draws[from + i];
-                    const float * logits = g.logits.data() + i * size_t(V);
-                    const auto stats = row_stats(logits, V, r.sampler.temperature);
-                    if (!std::isfinite(stats.sum) || !std::isfinite(stats.max)) {
-                        finite = false;
-                        continue;
-                    }
-                    for (int64_t n = d.n; n < d.n + d.count; ++n) {
-                        const auto b = size_t(n / G), t = size_t(g.out.lengths[size_t(n)]);
-                        const double u = philox_uniform(r.seed, r.step, r.prompt_keys[b], uint32_t(n % G), uint32_t(t));
-                        sampled[i].push_back(sample(logits, V, stats, r.sampler, u));
-                    }
-                }
-            });
-            if (!finite) {
+    pass.lora = r.lora;
+    pass.ropes = ropes_.get();
+    ropes_->reserve(*std::max_element(pass.positions.begin(), pass.positions.end()) + 1);
+    if (g.kept) {
+        pass.tape = &tape_;
+        pass.tape_row = g.kept->n_rows;
+        g.kept->n_rows += int64_t(pass.tokens.size());
+        g.kept->columns.resize(size_t(g.kept->n_rows), -1);
+    }
+    Gemma3Forward graph(*model_, *engine_, pass);
+    graph.run();
+    seconds += watch.lap();
+
+    for (size_t from = 0; from < draws.size(); from += size_t(kLogitRows)) {
+        const auto rows = std::min(size_t(kLogitRows), draws.size() - from);
+        g.logits.resize(std::max(g.logits.size(), rows * size_t(V)));
+        const Head::Wanted wanted = {g.kept != nullptr, g.logits.data()};
+        const auto sweep = head_->sweep(graph.hidden() + draws[from].row * D, int64_t(rows), {}, temperature, wanted);
+        if (g.kept) {
+            for (size_t i = 0; i < rows; ++i) {
+                const auto row = pass.tape_row + pass.head_rows[size_t(draws[from + i].row)];
+                g.kept->columns[size_t(row)] = int32_t(g.kept->lse.size() + i);
+            }
+            g.kept->lse.insert(g.kept->lse.end(), sweep.lse.begin(), sweep.lse.end());
+            g.kept->entropy.insert(g.kept->entropy.end(), sweep.entropy.begin(), sweep.entropy.end());
+            g.kept->expectation.insert(g.kept->expectation.end(), sweep.expectation.begin(), sweep.expectation.end());
+        }
+        g.out.head_seconds += watch.lap();
+
+        for (const double lse : sweep.lse) {
+            if (!std::isfinite(lse)) {
                 throw Error("E_NUMERIC", "the policy's logits are not finite",
                             "the adapter has diverged; lower learning_rate");
             }
-            g.out.sample_seconds += watch.lap();
-            for (size_t i = 0; i < rows; ++i) {
-                for (size_t k = 0; k < sampled[i].size(); ++k) {
-                    const int64_t n = draws[from + i].n + int64_t(k);
-                    if (g.accept(n, sampled[i][k], *tokenizer_))
-                        active.push_back(n);
+        }
+        std::vector<std::vector<int32_t>> chosen(rows);
+        engine_->parallel(kSampleFlops * double(rows) * double(head_->segment_rows()), [&](int ith, int nth) {
+            for (size_t i = size_t(ith); i < rows; i += size_t(nth)) {
+                const auto & d = draws[from + i];
+                const SampledRow row = {g.logits.data() + i * size_t(V), V, sweep.segments.data() + i * Head::kSegments,
+                                        Head::kSegments, head_->segment_rows()};
+                for (int64_t n = d.n; n < d.n + d.count; ++n) {
+                    const auto t = g.out.lengths[size_t(n)];
+                    if (g.answer(n) >= 0) {
+                        chosen[i].push_back(g.given(g.answer(n), t));
+                        continue;
+                    }
+                    const auto b = size_t(n / r.n_generations);
+                    const double u =
+                        philox_uniform(r.seed, r.step, r.prompt_keys[b], uint32_t(n % r.n_generations), uint32_t(t));
+                    chosen[i].push_back(sample(row, r.sampler, u));
                 }
             }
+        });
+        for (size_t i = 0; i < rows; ++i) {
+            for (size_t k = 0; k < chosen[i].size(); ++k) {
+                const int64_t n = draws[from + i].n + int64_t(k);
+                const int32_t token = chosen[i][k];
+                const double logit = double(g.logits[i * size_t(V) + size_t(token)]) * double(float(1 / temperature));
+                if (g.kept)
+                    g.kept->target_logits[size_t(n * r.max_length + g.out.lengths[size_t(n)])] = logit;
+                const double log_prob = logit - sweep.lse[i];
+                if (g.answer(n) >= 0 ? g.follow(n, log_prob) : g.accept(n, token, log_prob, *tokenizer_))
+                    g.active.push_back(n);
+            }
         }
+        g.out.sample_seconds += watch.lap();
+    }
+}
+
+// Prompts [first, last) with all of their completions.
+void Policy::generate(Generation & g, int64_t first, int64_t last) {
+    const auto & r = g.request;
+    const auto & p = params();
+    const auto G = r.n_generations, L = r.max_length;
+
+    std::vector<int32_t> prompt_cells;  // of each prompt's first token
+    int64_t cells = 0;
+    for (int64_t b = first; b < last; ++b) {
+        prompt_cells.push_back(int32_t(cells));
+        cells += r.prompt_lengths[size_t(b)] + G * (L - 1);
+    }
+    const auto own_cell = [&](int64_t n) {
+        const int64_t b = n / G;
+        return prompt_cells[size_t(b - first)] + r.prompt_lengths[size_t(b)] + n % G * (L - 1);
+    };
+    if (g.kept) {
+        g.kept->prompt_cells = prompt_cells;
+        g.kept->n_cells = cells;
+        for (int64_t n = 0; n < last * G; ++n)
+            g.kept->completion_cells[size_t(n)] = int32_t(own_cell(n));
+    } else {
+        cache_.reserve(*engine_, p, cells);
+    }
+    const auto empty_pass = [&] {
+        ForwardPass pass;
+        pass.plan.n_head = p.n_head;
+        pass.plan.n_keys = cells;
+        pass.cache = g.kept ? &tape_.cache() : &cache_;
+        return pass;
     };
 
-    int64_t token = 0;
-    for (int64_t b = 0; b < first; ++b)
-        token += r.prompt_lengths[size_t(b)];
+    g.active.clear();
+    auto token = std::accumulate(r.prompt_lengths.begin(), r.prompt_lengths.begin() + first, int64_t{0});
     for (int64_t b = first; b < last;) {
-        AttentionPlan plan;
-        ForwardPass pass;
+        ForwardPass pass = empty_pass();
         std::vector<Draw> draws;
-        plan.n_head = p.n_head;
-        plan.n_keys = cells;
         for (; b < last; ++b) {
             const int32_t P = r.prompt_lengths[size_t(b)];
             if (!pass.tokens.empty() && int64_t(pass.tokens.size()) + P > kPrefillBudget)
                 break;
-            const int64_t cell = prompt_cell[size_t(b - first)];
-            plan.blocks.push_back({int64_t(pass.tokens.size()), P, cell, P, 0});
+            const int32_t cell = prompt_cells[size_t(b - first)];
+            if (g.kept)
+                g.kept->prompt_rows.push_back(int32_t(g.kept->n_rows + int64_t(pass.tokens.size())));
+            pass.plan.blocks.push_back({int64_t(pass.tokens.size()), P, cell, P, 0});
             for (int32_t i = 0; i < P; ++i) {
                 pass.tokens.push_back(r.prompt_tokens[size_t(token++)]);
                 pass.positions.push_back(i);
                 pass.cells.push_back(cell + i);
-                plan.add_row(i, P);
+                pass.plan.add_row(i, P);
             }
             draws.push_back({int64_t(draws.size()), b * G, G});
             pass.head_rows.push_back(int32_t(pass.tokens.size()) - 1);
         }
-        pass.plan = &plan;
-        pass.cache = &cache;
-        pass.lora = r.lora;
-        Gemma3Graph graph(*model_, *engine_, pass);
-        watch.lap();
-        graph.forward();
-        g.out.prefill_seconds += watch.lap();
-        choose(graph.hidden(), draws);
+        forward(g, pass, draws, g.out.prefill_seconds);
     }
 
-    while (!active.empty()) {
-        AttentionPlan plan;
-        ForwardPass pass;
+    while (!g.active.empty()) {
+        const std::vector<int64_t> active = std::exchange(g.active, {});
+        ForwardPass pass = empty_pass();
         std::vector<Draw> draws;
-        plan.n_head = p.n_head;
-        plan.n_keys = cells;
         std::vector<AttentionBlock> own;
         for (size_t i = 0; i < active.size(); ++i) {
             const int64_t n = active[i], b = n / G, cell = own_cell(n);
             const int32_t P = r.prompt_lengths[size_t(b)],
                           t = g.out.lengths[size_t(n)] - 1;  // t: index of the token to feed
             if (i == 0 || active[i - 1] / G != b)
-                plan.blocks.push_back({int64_t(i), 0, prompt_cell[size_t(b - first)], P, 0});
-            plan.blocks.back().n_q += 1;
+                pass.plan.blocks.push_back({int64_t(i), 0, prompt_cells[size_t(b - first)], P, 0});
+            pass.plan.blocks.back().n_q += 1;
             own.push_back({int64_t(i), 1, cell, t + 1, P});
+            if (g.kept)
+                g.kept->rows[size_t(n * L + t)] = int32_t(g.kept->n_rows + int64_t(i));
             pass.tokens.push_back(g.out.tokens[size_t(n * L + t)]);
             pass.positions.push_back(P + t);
-            pass.cells.push_back(cell + t);
+            pass.cells.push_back(int32_t(cell + t));
             pass.head_rows.push_back(int32_t(i));
             draws.push_back({int64_t(i), n, 1});
-            plan.add_row(P + t, P + t + 1);
+            pass.plan.add_row(P + t, P + t + 1);
         }
-        plan.blocks.insert(plan.blocks.end(), own.begin(), own.end());
-        pass.plan = &plan;
-        pass.cache = &cache;
-        pass.lora = r.lora;
-        Gemma3Graph graph(*model_, *engine_, pass);
-        watch.lap();
-        graph.forward();
-        g.out.decode_seconds += watch.lap();
-        active.clear();
-        choose(graph.hidden(), draws);
+        pass.plan.blocks.insert(pass.plan.blocks.end(), own.begin(), own.end());
+        forward(g, pass, draws, g.out.decode_seconds);
     }
 }
 

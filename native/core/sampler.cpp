@@ -12,28 +12,20 @@ namespace vg {
 
 static float inverse_temperature(double temperature) { return temperature > 0 ? float(1 / temperature) : 1.0f; }
 
-// e^((x - max)·inverse) of up to kVec entries, zero beyond n.
-static vf weights(const float * logits, int64_t n, float max, float inverse) {
-    vf x = vf_set(max);
-    std::memcpy(&x, logits, size_t(n) * sizeof(float));
-    vf e = vf_exp((x - max) * inverse);
-    for (int64_t j = n; j < kVec; ++j)
-        e[j] = 0;
-    return e;
-}
-
-RowStats row_stats(const float * logits, int64_t V, double temperature) {
-    RowStats stats = {*std::max_element(logits, logits + V), 0};
-    const float inverse = inverse_temperature(temperature);
-    for (int64_t c = 0; c < V; c += kVec) {
-        stats.sum += double(vf_sum(weights(logits + c, std::min<int64_t>(kVec, V - c), stats.max, inverse)));
-    }
-    return stats;
+// Maximum and sum over the whole vocabulary.
+static PartialSum total_of(const SampledRow & row) {
+    PartialSum total = {row.parts[0].max, 0};
+    for (int i = 1; i < row.n_parts; ++i)
+        total.max = std::max(total.max, row.parts[i].max);
+    for (int i = 0; i < row.n_parts; ++i)
+        total.sum += row.parts[i].sum * std::exp(double(row.parts[i].max) - double(total.max));
+    return total;
 }
 
 // The tokens that top-k and top-p leave, most likely first.
-static std::vector<int32_t> candidates(const float * logits, int64_t V, const RowStats & stats,
-                                       const SamplerOptions & o) {
+static std::vector<int32_t> candidates(const SampledRow & row, const PartialSum & all, const SamplerOptions & o) {
+    const float * logits = row.logits;
+    const int64_t V = row.n_vocab;
     std::vector<int32_t> order(static_cast<size_t>(V));
     std::iota(order.begin(), order.end(), 0);
     const auto before = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
@@ -49,13 +41,13 @@ static std::vector<int32_t> candidates(const float * logits, int64_t V, const Ro
     // top-p over what top-k left: the shortest head of the sorted list that reaches top_p, sorted only as far as
     // needed.
     const float inverse = inverse_temperature(o.temperature);
-    const auto weight = [&](int32_t t) { return std::exp(double((logits[t] - stats.max) * inverse)); };
+    const auto weight = [&](int32_t t) { return std::exp(double(logits[t] * inverse - all.max)); };
     double total = 0;
     if (keep < V) {
         for (const int32_t t : order)
             total += weight(t);
     } else {
-        total = stats.sum;
+        total = all.sum;
     }
     double mass = 0;
     for (size_t sorted = 0, step = 256; sorted < order.size(); step *= 4) {
@@ -72,50 +64,51 @@ static std::vector<int32_t> candidates(const float * logits, int64_t V, const Ro
     return order;
 }
 
-static int32_t draw(const float * logits, int64_t V, const RowStats & stats, const SamplerOptions & o, double u) {
+static int32_t draw(const SampledRow & row, const SamplerOptions & o, double u) {
     const float inverse = inverse_temperature(o.temperature);
+    const PartialSum all = total_of(row);
     if (o.top_k > 0 || o.top_p < 1) {
-        const auto list = candidates(logits, V, stats, o);
+        const auto list = candidates(row, all, o);
         std::vector<double> mass(list.size());
         double total = 0;
         for (size_t i = 0; i < list.size(); ++i)
-            mass[i] = total += std::exp(double((logits[list[i]] - stats.max) * inverse));
+            mass[i] = total += std::exp(double(row.logits[list[i]] * inverse - all.max));
         const auto at = std::upper_bound(mass.begin(), mass.end(), u * total);
         return list[std::min(size_t(at - mass.begin()), list.size() - 1)];
     }
-    const double target = u * stats.sum;
-    double mass = 0;
-    int32_t last = 0;  // the last token with any probability, for a target that rounding put at the very end
-    for (int64_t c = 0; c < V; c += kVec) {
-        const auto n = std::min<int64_t>(kVec, V - c);
-        const vf e = weights(logits + c, n, stats.max, inverse);
-        const double after = mass + double(vf_sum(e));
-        if (after > target) {
-            for (int64_t j = 0; j < n; ++j) {
-                mass += double(e[j]);
-                if (e[j] > 0)
-                    last = int32_t(c + j);
-                if (mass > target)
-                    return last;
-            }
-            return last;
-        }
-        mass = after;
-        for (int64_t j = n - 1; j >= 0; --j) {
-            if (e[j] > 0) {
-                last = int32_t(c + j);
-                break;
-            }
-        }
+    // The part of the vocabulary first; the last one with any probability where rounding put the target at the very
+    // end.
+    const double target = u * all.sum;
+    double mass = 0, before = 0;
+    int part = 0;
+    for (int i = 0; i < row.n_parts; ++i) {
+        const double own = row.parts[i].sum * std::exp(double(row.parts[i].max) - double(all.max));
+        if (own <= 0)
+            continue;
+        part = i;
+        before = mass;
+        mass += own;
+        if (mass > target)
+            break;
+    }
+    const int64_t begin = part * row.part_rows, end = std::min(row.n_vocab, begin + row.part_rows);
+    int32_t last = int32_t(begin);
+    mass = before;
+    for (int64_t c = begin; c < end; ++c) {
+        const double e = std::exp(double(row.logits[c] * inverse - all.max));
+        mass += e;
+        if (e > 0)
+            last = int32_t(c);
+        if (mass > target)
+            break;
     }
     return last;
 }
 
-Sampled sample(const float * logits, int64_t V, const RowStats & stats, const SamplerOptions & o, double u) {
-    const int32_t token =
-        o.temperature > 0 ? draw(logits, V, stats, o, u) : int32_t(std::max_element(logits, logits + V) - logits);
-    const double inverse = o.temperature > 0 ? 1 / o.temperature : 1;
-    return {token, (double(logits[token]) - double(stats.max)) * inverse - std::log(stats.sum)};
+int32_t sample(const SampledRow & row, const SamplerOptions & o, double u) {
+    if (o.temperature > 0)
+        return draw(row, o, u);
+    return int32_t(std::max_element(row.logits, row.logits + row.n_vocab) - row.logits);
 }
 
 }  // namespace vg

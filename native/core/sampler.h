@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "head.h"
+
 namespace vg {
 
 struct SamplerOptions {
@@ -12,19 +14,16 @@ struct SamplerOptions {
     double top_p = 1;        // 1: all
 };
 
-struct Sampled {
-    int32_t token;
-    double log_prob;  // log softmax(logits / temperature)[token] over the whole vocabulary; temperature 0 counts as 1
+// One position's logits with what Head's sweep found: its sums for parts of `part_rows` tokens spare reading all of V.
+struct SampledRow {
+    const float * logits;  // [V]
+    int64_t n_vocab;       // V
+    const PartialSum * parts;
+    int n_parts;
+    int64_t part_rows;
 };
-
-// What all samples of one row share, so that G first tokens of a prompt cost one sweep.
-struct RowStats {
-    float max;
-    double sum;  // Σ e^((logit - max) / temperature)
-};
-RowStats row_stats(const float * logits, int64_t n_vocab, double temperature);
 
 // u: uniform in [0, 1). The lowest index wins ties.
-Sampled sample(const float * logits, int64_t n_vocab, const RowStats & stats, const SamplerOptions & options, double u);
+int32_t sample(const SampledRow & row, const SamplerOptions & options, double u);
 
 }  // namespace vg

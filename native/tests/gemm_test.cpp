@@ -82,7 +82,7 @@ struct Matrix {
 void multiply(const GemmWeights & w, bool transposed, const float * x, int64_t ldx, std::vector<float> & y, int64_t ldy,
               int64_t m, bool accumulate, int nth) {
     for (int ith = 0; ith < nth; ith++) {
-        Scratch scratch(gemm_scratch_bytes(m, w, transposed));
+        Scratch scratch(gemm_scratch_bytes());
         gemm(w, transposed, x, ldx, y.data(), ldy, m, accumulate, ith, nth, scratch.data);
     }
 }
@@ -273,7 +273,7 @@ TEST(gemm_outer_sums_over_rows) {
                     for (int nth : {1, 2, 3}) {
                         std::vector<float> g = before;
                         for (int ith = 0; ith < nth; ith++) {
-                            Scratch scratch(gemm_outer_scratch_bytes());
+                            Scratch scratch(gemm_scratch_bytes());
                             gemm_outer(x.data(), ldx, z.data(), ldz, g.data(), ldg, t, ra, rb, ith, nth, scratch.data);
                         }
                         if (nth > 1) {

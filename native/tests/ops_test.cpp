@@ -9,6 +9,7 @@
 #include "ops.h"
 #include "packed_batch.h"
 #include "philox.h"
+#include "rope.h"
 #include "sampler.h"
 #include "test.h"
 
@@ -30,11 +31,9 @@ Values numbers(int64_t n, uint32_t stream, float scale = 1) {
 struct Evaluation {
     Engine engine{2};
     std::vector<Values> inputs;
-    std::vector<int64_t> widths;    // ne[0] of each input
-    std::vector<int32_t> integers;  // an I32 input where one is needed
+    std::vector<int64_t> widths;  // ne[0] of each input
 
-    using Build =
-        std::function<ggml_tensor *(ggml_context *, Ops &, const std::vector<ggml_tensor *> &, ggml_tensor *)>;
+    using Build = std::function<ggml_tensor *(Ops &, const std::vector<ggml_tensor *> &)>;
 
     Values run(const Build & build) {
         Context ctx = make_context(256, 256);
@@ -45,20 +44,15 @@ struct Evaluation {
                 ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, widths[i], int64_t(inputs[i].size()) / widths[i]));
             ggml_set_input(tensors.back());
         }
-        ggml_tensor * ids =
-            ggml_new_tensor_1d(ctx.get(), GGML_TYPE_I32, std::max<int64_t>(1, int64_t(integers.size())));
-        ggml_set_input(ids);
-        ggml_tensor * out = build(ctx.get(), ops, tensors, ids);
+        ggml_tensor * out = build(ops, tensors);
         ggml_set_output(out);
         ggml_cgraph * graph = ggml_new_graph_custom(ctx.get(), 256, false);
         ggml_build_forward_expand(graph, out);
-        engine.place(graph, Engine::FORWARD);
+        engine.place(graph);
         for (size_t i = 0; i < inputs.size(); ++i) {
             if (tensors[i]->data)
                 ggml_backend_tensor_set(tensors[i], inputs[i].data(), 0, ggml_nbytes(tensors[i]));
         }
-        if (ids->data && !integers.empty())
-            ggml_backend_tensor_set(ids, integers.data(), 0, ggml_nbytes(ids));
         engine.run(graph, 1e9);
         Values result(size_t(ggml_nelements(out)));
         ggml_backend_tensor_get(out, result.data(), 0, ggml_nbytes(out));
@@ -102,7 +96,7 @@ PackedBatch small_batch(int n_head) {
     static const int32_t tokens[24] = {1, 2, 3, 0, 4, 0, 0, 0, 5, 6, 0, 0, 7, 8, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0};
     static const int32_t lengths[] = {3, 1, 2, 2, 4, 0};
     PackedInput input{prompts, prompt_lengths, 2, 3, tokens, lengths, 4};
-    return pack(input, 0, 2, n_head);
+    return pack(input, {0, 1}, n_head);
 }
 
 }  // namespace
@@ -118,124 +112,298 @@ TEST(packed_batch_layout) {
     CHECK(batch.plan.rows[9].width == 7 + 2);
 }
 
-TEST(linear_gradient) {
-    for (const int64_t T : {1, 5, 40}) {
+// y = W x + B z, z = 0.5 A x, for a group of three layers with 10, 8 and 15 rows, of which the second is not adapted.
+struct AdaptedLinear {
+    static constexpr int64_t in = 24, out = 33, rank = 3;
+    static constexpr float scale = 0.5f;
+    Context ctx = make_context(8);
+    LoraMatrix b0, b1;
+    LoraGroup group;
+    ggml_tensor * w;
+    Buffer buffer;
+
+    explicit AdaptedLinear(const Engine & engine) {
+        const auto matrix = [&](int64_t cols, int64_t rows) {
+            return ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, cols, rows);
+        };
+        w = matrix(in, out);
+        group.width = 2 * rank;
+        group.a = matrix(in, group.width);
+        group.a_gradient = matrix(in, group.width);
+        for (LoraMatrix * b : {&b0, &b1}) {
+            b->rows = b == &b0 ? 10 : 15, b->cols = rank;
+            b->data = matrix(rank, b->rows);
+            b->gradient = matrix(rank, b->rows);
+        }
+        group.parts = {{&b0, 0, 10, 0}, {&b1, 18, 15, rank}};
+        buffer = engine.allocate(ctx.get(), "the test");
+        uint32_t stream = 20;
+        for (ggml_tensor * t : {w, group.a, b0.data, b1.data}) {
+            const auto values = numbers(ggml_nelements(t), ++stream);
+            ggml_backend_tensor_set(t, values.data(), 0, ggml_nbytes(t));
+        }
+        for (ggml_tensor * t : {group.a_gradient, b0.gradient, b1.gradient})
+            fill(t, 0.25f);  // gradients are added to what is there
+    }
+    static void fill(ggml_tensor * t, float value) {
+        std::fill_n(static_cast<float *>(t->data), ggml_nelements(t), value);
+    }
+    ggml_tensor * forward(Ops & ops, ggml_tensor * x) { return ops.linear(w, x, &group, ops.lora_in(group, x, scale)); }
+};
+
+TEST(linear_with_lora_value_and_input_gradient) {
+    for (const int64_t T : {1, 5, 40, 70}) {
         Evaluation e;
-        e.inputs = {numbers(24 * 33, 1), numbers(24 * T, 2), numbers(33 * T, 3)};
-        e.widths = {24, 24, 33};
+        AdaptedLinear layer(e.engine);
+        e.inputs = {numbers(layer.in * T, 2), numbers(layer.out * T, 3)};
+        e.widths = {layer.in, layer.out};
+        const auto forward = [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+            return layer.forward(ops, in[0]);
+        };
+        const auto y = e.run(forward);
+        const auto at = [](const ggml_tensor * t, int64_t row, int64_t col) {
+            return double(static_cast<const float *>(t->data)[row * t->ne[0] + col]);
+        };
+        for (int64_t t = 0; t < T; ++t) {
+            const float * x = e.inputs[0].data() + t * layer.in;
+            for (int64_t o = 0; o < layer.out; ++o) {
+                double want = 0;
+                for (int64_t i = 0; i < layer.in; ++i)
+                    want += at(layer.w, o, i) * double(x[i]);
+                for (const auto & part : layer.group.parts) {
+                    if (o < part.row || o >= part.row + part.rows)
+                        continue;
+                    for (int64_t r = 0; r < layer.rank; ++r) {
+                        for (int64_t i = 0; i < layer.in; ++i)
+                            want += double(layer.scale) * at(part.b->data, o - part.row, r) *
+                                    at(layer.group.a, part.z + r, i) * double(x[i]);
+                    }
+                }
+                CHECK_CLOSE(double(y[size_t(t * layer.out + o)]), want, 2e-6);
+            }
+        }
         e.check_gradient(
-            1,
-            [](ggml_context *, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
-                return ops.linear(in[0], in[1]);
-            },
-            [](ggml_context *, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
-                return ops.linear_back(in[0], in[2]);
+            0, forward,
+            [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+                return ops.linear_back(layer.w, in[1], &layer.group,
+                                       ops.lora_out_back(layer.group, in[1], layer.scale));
             },
             4);
     }
 }
 
-// dW = Σ_t dy_t x_tᵀ of a linear layer, added to what is there.
-TEST(accumulate_outer_adds_in_both_orientations) {
-    for (const bool wide_rows : {true, false}) {
-        const int64_t rows = wide_rows ? 50 : 3, cols = wide_rows ? 3 : 50, T = 7;
-        Engine engine(2);
-        Context ctx = make_context(8, 8);
-        Ops ops(engine, ctx.get());
-        ggml_tensor * g = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, cols, rows);
-        ggml_tensor * a = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, rows, T);
-        ggml_tensor * b = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, cols, T);
-        const Buffer buffer = engine.allocate(ctx.get(), "the test");
-        const auto start = numbers(rows * cols, 1), av = numbers(rows * T, 2), bv = numbers(cols * T, 3);
-        ggml_backend_tensor_set(g, start.data(), 0, ggml_nbytes(g));
-        ggml_backend_tensor_set(a, av.data(), 0, ggml_nbytes(a));
-        ggml_backend_tensor_set(b, bv.data(), 0, ggml_nbytes(b));
-        ggml_cgraph * graph = ggml_new_graph_custom(ctx.get(), 8, false);
-        ggml_build_forward_expand(graph, ops.accumulate_outer(g, a, b));
-        engine.place(graph, Engine::FORWARD);
-        engine.run(graph, 1e9);
-        const auto * out = static_cast<const float *>(g->data);
-        for (int64_t r = 0; r < rows; ++r) {
-            for (int64_t c = 0; c < cols; ++c) {
-                double want = double(start[size_t(r * cols + c)]);
-                for (int64_t t = 0; t < T; ++t)
-                    want += double(av[size_t(t * rows + r)]) * double(bv[size_t(t * cols + c)]);
-                CHECK_CLOSE(double(out[r * cols + c]), want, 1e-5);
-            }
+// The gradients of A and B by finite differences of the whole layer.
+TEST(lora_gradient) {
+    const int64_t T = 7;
+    Evaluation e;
+    AdaptedLinear layer(e.engine);
+    e.inputs = {numbers(layer.in * T, 2), numbers(layer.out * T, 3)};
+    e.widths = {layer.in, layer.out};
+    e.run([&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+        return ops.accumulate_lora(layer.group, in[0], ops.lora_in(layer.group, in[0], layer.scale), in[1],
+                                   ops.lora_out_back(layer.group, in[1], layer.scale));
+    });
+    const auto loss = [&] {
+        const auto y =
+            e.run([&](Ops & ops, const std::vector<ggml_tensor *> & in) { return layer.forward(ops, in[0]); });
+        double sum = 0;
+        for (size_t i = 0; i < y.size(); ++i)
+            sum += double(y[i]) * double(e.inputs[1][i]);
+        return sum;
+    };
+    const std::pair<ggml_tensor *, ggml_tensor *> pairs[] = {{layer.group.a, layer.group.a_gradient},
+                                                             {layer.b0.data, layer.b0.gradient},
+                                                             {layer.b1.data, layer.b1.gradient}};
+    for (const auto & [value, gradient] : pairs) {
+        for (int64_t i = 0; i < ggml_nelements(value); i += 5) {
+            float * x = static_cast<float *>(value->data) + i;
+            const float before = *x;
+            const double h = 0.25;  // the layer is linear in each single value
+            *x = float(double(before) + h);
+            const double up = loss();
+            *x = float(double(before) - h);
+            const double down = loss();
+            *x = before;
+            CHECK_CLOSE(double(static_cast<float *>(gradient->data)[i]) - 0.25, (up - down) / (2 * h), 2e-4);
         }
     }
 }
 
 TEST(geglu_value_and_gradient) {
+    const int64_t F = 37, T = 5;
     Evaluation e;
-    e.inputs = {numbers(37 * 5, 1, 4), numbers(37 * 5, 2, 2), numbers(37 * 5, 3)};
-    e.widths = {37, 37, 37};
-    const auto forward = [](ggml_context *, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
-        return ops.geglu(in[0], in[1]);
-    };
+    e.inputs = {numbers(2 * F * T, 1, 3), numbers(F * T, 3)};
+    e.widths = {2 * F, F};
+    const auto forward = [](Ops & ops, const std::vector<ggml_tensor *> & in) { return ops.geglu(in[0]); };
     const auto y = e.run(forward);
-    for (size_t i = 0; i < y.size(); ++i) {
-        const double g = double(e.inputs[0][i]);
-        const double gelu = 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
-        CHECK_CLOSE(double(y[i]), gelu * double(e.inputs[1][i]), 2e-6);
+    for (int64_t t = 0; t < T; ++t) {
+        for (int64_t i = 0; i < F; ++i) {
+            const double g = double(e.inputs[0][size_t(t * 2 * F + i)]),
+                         u = double(e.inputs[0][size_t(t * 2 * F + F + i)]);
+            const double gelu = 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+            CHECK_CLOSE(double(y[size_t(t * F + i)]), gelu * u, 2e-6);
+        }
     }
-    for (const int part : {0, 1}) {
-        e.check_gradient(
-            size_t(part), forward,
-            [part](ggml_context * ctx, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
-                ggml_tensor * both = ops.geglu_back(in[2], in[0], in[1]);
-                return ggml_cont(ctx, ggml_view_2d(ctx, both, 37, 5, both->nb[1], size_t(part) * 37 * sizeof(float)));
-            },
-            4);
+    e.check_gradient(
+        0, forward, [](Ops & ops, const std::vector<ggml_tensor *> & in) { return ops.geglu_back(in[1], in[0]); }, 4);
+}
+
+TEST(norm_value_and_gradient) {
+    const int64_t n = 24, T = 6;
+    Evaluation e;
+    e.inputs = {numbers(n * T, 1), numbers(n, 2), numbers(n * T, 5), numbers(n * T, 3)};
+    e.widths = {n, n, n, n};
+    const auto forward = [](Ops & ops, const std::vector<ggml_tensor *> & in) { return ops.norm(in[0], in[1], 1e-6f); };
+    const auto y = e.run(forward);
+    for (int64_t t = 0; t < T; ++t) {
+        double square = 0;
+        for (int64_t i = 0; i < n; ++i)
+            square += double(e.inputs[0][size_t(t * n + i)]) * double(e.inputs[0][size_t(t * n + i)]);
+        for (int64_t i = 0; i < n; ++i) {
+            CHECK_CLOSE(double(y[size_t(t * n + i)]),
+                        double(e.inputs[0][size_t(t * n + i)]) / std::sqrt(square / double(n) + 1e-6) *
+                            double(e.inputs[1][size_t(i)]),
+                        1e-6);
+        }
+    }
+    e.check_gradient(
+        0, forward,
+        [](Ops & ops, const std::vector<ggml_tensor *> & in) {
+            return ops.norm_back(in[3], in[0], in[1], 1e-6f, nullptr);
+        },
+        4);
+    const auto alone = e.run([](Ops & ops, const std::vector<ggml_tensor *> & in) {
+        return ops.norm_back(in[3], in[0], in[1], 1e-6f, nullptr);
+    });
+    const auto with = e.run([](Ops & ops, const std::vector<ggml_tensor *> & in) {
+        return ops.norm_back(in[3], in[0], in[1], 1e-6f, in[2]);
+    });
+    const auto sum = e.run(
+        [](Ops & ops, const std::vector<ggml_tensor *> & in) { return ops.add_norm(in[2], in[0], in[1], 1e-6f); });
+    for (size_t i = 0; i < with.size(); ++i) {
+        CHECK_CLOSE(double(with[i]), double(alone[i]) + double(e.inputs[2][i]), 1e-6);
+        CHECK_CLOSE(double(sum[i]), double(y[i]) + double(e.inputs[2][i]), 1e-6);
     }
 }
 
-TEST(rms_norm_gradient) {
+// Of some rows alone, in another order.
+TEST(norm_at_gradient) {
+    const int64_t n = 24;
+    const std::vector<int32_t> rows = {4, 0, 5};
     Evaluation e;
-    e.inputs = {numbers(24 * 6, 1), numbers(24, 2), numbers(24 * 6, 3)};
-    e.widths = {24, 24, 24};
+    e.inputs = {numbers(n * 6, 1), numbers(n, 2), numbers(n * 3, 3)};
+    e.widths = {n, n, n};
+    const auto forward = [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+        return ops.norm_at(in[0], rows, in[1], 1e-6f);
+    };
+    const auto y = e.run(forward);
+    const auto all =
+        e.run([](Ops & ops, const std::vector<ggml_tensor *> & in) { return ops.norm(in[0], in[1], 1e-6f); });
+    for (size_t r = 0; r < rows.size(); ++r)
+        CHECK(std::equal(y.begin() + int64_t(r) * n, y.begin() + int64_t(r + 1) * n, all.begin() + rows[r] * n));
     e.check_gradient(
-        0,
-        [](ggml_context * ctx, Ops &, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
-            return ggml_mul(ctx, ggml_rms_norm(ctx, in[0], 1e-6f), in[1]);
-        },
-        [](ggml_context * ctx, Ops &, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
-            return ggml_rms_norm_back(ctx, ggml_mul(ctx, in[2], in[1]), in[0], 1e-6f);
+        0, forward,
+        [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+            return ops.norm_at_back(in[2], in[0], rows, in[1], 1e-6f);
         },
         4);
 }
 
-TEST(rope_gradient) {
+TEST(gather_takes_rows) {
+    const std::vector<int32_t> rows = {2, 2, 0};
     Evaluation e;
-    e.inputs = {numbers(16 * 2 * 5, 1), numbers(16 * 2 * 5, 2)};
-    e.widths = {32, 32};
-    e.integers = {0, 1, 5, 100, 7};
-    const auto turn = [](bool back) {
-        return [back](ggml_context * ctx, Ops &, const std::vector<ggml_tensor *> & in, ggml_tensor * positions) {
-            ggml_tensor * x = ggml_reshape_3d(ctx, in[back ? 1 : 0], 16, 2, 5);
-            return back ? ggml_rope_ext_back(ctx, x, positions, nullptr, 16, GGML_ROPE_TYPE_NEOX, 512, 1e4f, 0.5f, 0, 1,
-                                             0, 0)
-                        : ggml_rope_ext(ctx, x, positions, nullptr, 16, GGML_ROPE_TYPE_NEOX, 512, 1e4f, 0.5f, 0, 1, 0,
-                                        0);
-        };
-    };
-    e.check_gradient(0, turn(false), turn(true), 3);
+    e.inputs = {numbers(5 * 3, 1)};
+    e.widths = {5};
+    const auto y = e.run([&](Ops & ops, const std::vector<ggml_tensor *> & in) { return ops.gather(in[0], rows); });
+    for (size_t r = 0; r < rows.size(); ++r) {
+        const auto * from = e.inputs[0].data() + rows[r] * 5;
+        CHECK(std::equal(from, from + 5, y.begin() + int64_t(r) * 5));
+    }
 }
 
-TEST(get_rows_gradient) {
+// Norm and RoPE of two query heads and one key head, with the values passed through: against the definition, and the
+// gradient of all three by finite differences.
+TEST(rope_value_and_gradient) {
+    const int64_t hd = 16, T = 5;
+    const std::vector<int32_t> positions = {0, 1, 5, 100, 7}, cells = {3, 0, 4, 1, 2};
+    const double base = 1e4, scale = 0.5;
+    RopeTable rope{int(hd), float(base), float(scale)};
+    rope.reserve(50);
+    rope.reserve(101);
     Evaluation e;
-    e.inputs = {numbers(8 * 6, 1), numbers(8 * 3, 2)};
-    e.widths = {8, 8};
-    e.integers = {4, 0, 5};
-    e.check_gradient(
-        0,
-        [](ggml_context * ctx, Ops &, const std::vector<ggml_tensor *> & in, ggml_tensor * ids) {
-            return ggml_get_rows(ctx, in[0], ids);
-        },
-        [](ggml_context * ctx, Ops &, const std::vector<ggml_tensor *> & in, ggml_tensor * ids) {
-            return ggml_get_rows_back(ctx, in[1], ids, in[0]);
-        },
-        3);
+    e.inputs = {numbers(4 * hd * T, 1), numbers(hd, 2), numbers(hd, 3), numbers(4 * hd * T, 4)};
+    e.widths = {4 * hd, hd, hd, 4 * hd};
+
+    Context ctx = make_context(2);
+    const KvLayer kv = {ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, hd, T),
+                        ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, hd, T)};
+    const Buffer buffer = e.engine.allocate(ctx.get(), "the test");
+    // [q | k | v] as one row for each token
+    const auto forward = [&] {
+        const auto q = e.run([&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+            return ops.queries(in[0], 2, in[1], 1e-6f, rope, positions);
+        });
+        e.run([&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+            return ops.store_keys(in[0], kv, cells, in[2], 1e-6f, rope, positions);
+        });
+        Values all;
+        for (int64_t t = 0; t < T; ++t) {
+            all.insert(all.end(), q.begin() + t * 2 * hd, q.begin() + (t + 1) * 2 * hd);
+            for (const ggml_tensor * store : {kv.k, kv.v}) {
+                const auto * row = static_cast<const float *>(store->data) + cells[size_t(t)] * hd;
+                all.insert(all.end(), row, row + hd);
+            }
+        }
+        return all;
+    };
+    const auto y = forward();
+    for (int64_t t = 0; t < T; ++t) {
+        for (int64_t head = 0; head < 4; ++head) {
+            const auto * x = e.inputs[0].data() + (t * 4 + head) * hd;
+            const auto * w = e.inputs[head < 2 ? 1 : 2].data();
+            const auto * got = y.data() + (t * 4 + head) * hd;
+            double square = 0;
+            for (int64_t i = 0; i < hd; ++i)
+                square += double(x[i]) * double(x[i]);
+            const double r = 1 / std::sqrt(square / double(hd) + 1e-6);
+            for (int64_t i = 0; i < hd / 2; ++i) {
+                const double angle = positions[size_t(t)] * scale * std::pow(base, -2.0 * double(i) / double(hd));
+                const double a = double(x[i]) * r * double(w[i]), b = double(x[i + hd / 2]) * r * double(w[i + hd / 2]);
+                CHECK_CLOSE(double(got[i]), head == 3 ? double(x[i]) : a * std::cos(angle) - b * std::sin(angle), 1e-5);
+                CHECK_CLOSE(double(got[i + hd / 2]),
+                            head == 3 ? double(x[i + hd / 2]) : b * std::cos(angle) + a * std::sin(angle), 1e-5);
+            }
+        }
+    }
+    // d qkv of Σ dy·y, element by element
+    e.inputs.push_back({});
+    e.inputs.push_back({});
+    e.inputs.push_back({});
+    e.widths.insert(e.widths.end(), {2 * hd, hd, hd});
+    for (int64_t t = 0; t < T; ++t) {
+        const auto * dy = e.inputs[3].data() + t * 4 * hd;
+        e.inputs[4].insert(e.inputs[4].end(), dy, dy + 2 * hd);
+        e.inputs[5].insert(e.inputs[5].end(), dy + 2 * hd, dy + 3 * hd);
+        e.inputs[6].insert(e.inputs[6].end(), dy + 3 * hd, dy + 4 * hd);
+    }
+    const auto gradient = e.run([&](Ops & ops, const std::vector<ggml_tensor *> & in) {
+        return ops.qkv_back(in[4], in[5], in[6], in[0], in[1], in[2], 1e-6f, rope, positions);
+    });
+    for (size_t i = 0; i < gradient.size(); i += 7) {
+        const float before = e.inputs[0][i];
+        const auto loss = [&](double moved) {
+            e.inputs[0][i] = float(moved);
+            const auto now = forward();
+            double sum = 0;
+            for (size_t j = 0; j < now.size(); ++j)
+                sum += double(now[j]) * double(e.inputs[3][j]);
+            return sum;
+        };
+        const double h = 1e-2;
+        const double numeric = (loss(double(before) + h) - loss(double(before) - h)) / (2 * h);
+        e.inputs[0][i] = before;
+        CHECK_CLOSE(double(gradient[i]), numeric, 2e-3);
+    }
 }
 
 // The whole attention by q, k and v: one or two key/value heads, with and without a window that cuts prompt and
@@ -255,7 +423,7 @@ TEST(attention_gradient) {
             const auto probabilities = [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
                 return ops.attention_softmax(ops.attention_scores(in[0], in[1], plan, hd), plan, scale, window);
             };
-            const auto forward = [&](ggml_context *, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
+            const auto forward = [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
                 return ops.attention_mix(probabilities(ops, in), in[2], plan, hd);
             };
             // Against a plain loop: a token sees its prompt and its own completion, as far as the window goes.
@@ -298,19 +466,19 @@ TEST(attention_gradient) {
             };
             e.check_gradient(
                 0, forward,
-                [&](ggml_context *, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
+                [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
                     return ops.attention_mix(d_scores(ops, in), in[1], plan, hd);
                 },
                 5);
             e.check_gradient(
                 1, forward,
-                [&](ggml_context *, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
+                [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
                     return ops.attention_mix_back(d_scores(ops, in), in[0], plan, hd, n_kv);
                 },
                 6);
             e.check_gradient(
                 2, forward,
-                [&](ggml_context *, Ops & ops, const std::vector<ggml_tensor *> & in, ggml_tensor *) {
+                [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
                     return ops.attention_mix_back(probabilities(ops, in), in[3], plan, hd, n_kv);
                 },
                 7);
@@ -351,7 +519,7 @@ TEST(head_gradient) {
         }
         return total;
     };
-    const auto sweep = head.sweep(hidden.data(), R, targets, temperature, true);
+    const auto sweep = head.sweep(hidden.data(), R, targets, temperature, {true, nullptr});
     double ours = 0;
     for (size_t i = 0; i < targets.size(); ++i)
         ours += slopes[i] * (sweep.target_logits[i] - sweep.lse[size_t(targets[i].row)]);
@@ -400,7 +568,21 @@ TEST(sampler_follows_the_distribution) {
     const auto logits = numbers(V, 9, 3);
     SamplerOptions options;
     options.temperature = 0.8;
-    const auto stats = row_stats(logits.data(), V, options.temperature);
+    // What the head's sweep would have found, in parts of 10.
+    const auto parts_at = [&](double temperature) {
+        std::vector<PartialSum> parts;
+        for (int64_t begin = 0; begin < 50; begin += 10) {
+            PartialSum part = {-INFINITY, 0};
+            for (int64_t v = begin; v < std::min(V, begin + 10); ++v)
+                part.max = std::max(part.max, float(double(logits[size_t(v)]) / temperature));
+            for (int64_t v = begin; v < std::min(V, begin + 10); ++v)
+                part.sum += std::exp(double(logits[size_t(v)]) / temperature - double(part.max));
+            parts.push_back(part);
+        }
+        return parts;
+    };
+    const auto parts = parts_at(options.temperature), cold = parts_at(1);
+    const SampledRow row = {logits.data(), V, parts.data(), 5, 10};
     std::vector<double> p(V);
     double sum = 0;
     for (int64_t v = 0; v < V; ++v)
@@ -409,33 +591,31 @@ TEST(sampler_follows_the_distribution) {
     const int n = 200000;
     std::vector<int> count(V);
     for (int i = 0; i < n; ++i) {
-        const auto s = sample(logits.data(), V, stats, options, (i + 0.5) / n);
-        ++count[size_t(s.token)];
-        if (i % 5000 == 0)
-            CHECK_CLOSE(s.log_prob, std::log(p[size_t(s.token)] / sum), 1e-5);
+        const auto s = sample(row, options, (i + 0.5) / n);
+        ++count[size_t(s)];
     }
     for (int64_t v = 0; v < V; ++v)
         CHECK_CLOSE(double(count[size_t(v)]) / n, p[size_t(v)] / sum, 2e-5);
 
     options.top_k = 3;
     for (int i = 0; i < 100; ++i) {
-        const auto s = sample(logits.data(), V, stats, options, i / 100.0);
+        const auto s = sample(row, options, i / 100.0);
         int above = 0;
         for (int64_t v = 0; v < V; ++v)
-            above += logits[size_t(v)] > logits[size_t(s.token)];
+            above += logits[size_t(v)] > logits[size_t(s)];
         CHECK(above < 3);
     }
     options.top_k = 0, options.top_p = 0.5;
     for (int i = 0; i < 100; ++i) {
-        const auto s = sample(logits.data(), V, stats, options, i / 100.0);
+        const auto s = sample(row, options, i / 100.0);
         double above = 0;
         for (int64_t v = 0; v < V; ++v) {
-            if (logits[size_t(v)] > logits[size_t(s.token)])
+            if (logits[size_t(v)] > logits[size_t(s)])
                 above += p[size_t(v)] / sum;
         }
         CHECK(above < 0.5);
     }
     options.temperature = 0;
-    CHECK(sample(logits.data(), V, row_stats(logits.data(), V, 0), options, 0.99).token ==
+    CHECK(sample({logits.data(), V, cold.data(), 5, 10}, options, 0.99) ==
           std::max_element(logits.begin(), logits.end()) - logits.begin());
 }

@@ -132,6 +132,7 @@ async function oneStep(
       step,
       promptKeys: Uint32Array.from({ length: B }, (_, b) => b),
       forceLength: true,
+      keep: true,
     },
     signal,
   );

@@ -134,7 +134,10 @@ export interface RolloutRequest {
   adapter: NativeAdapter | null; // null: the base model
   promptTokens: Int32Array; // [sum of P], the prompts one after another
   promptLengths: Int32Array; // [B]
-  numGenerations: number; // G
+  numGenerations: number; // sampled completions of each prompt
+  /** Completions that every prompt gets besides, as if it had sampled them: in the result G is numGenerations + A. */
+  answers?: Int32Array; // [sum of lengths], one after another
+  answerLengths?: Int32Array; // [A], each 1 to L
   maxCompletionLength: number; // L
   temperature: number; // 0: greedy
   topK: number; // 0: all
@@ -147,6 +150,12 @@ export interface RolloutRequest {
   promptKeys: Uint32Array; // [B]
   /** Ignore stops and sample exactly L tokens (benchmarks). */
   forceLength?: boolean;
+  /**
+   * Keep the activations: accumulateGradient on these prompts and completions then spares its forward pass, as long as the
+   * adapter's values and the temperature are the same. A rollout that would take more than 2 GiB is not kept. The next kept
+   * rollout, and a gradient that needs a forward pass, take their place. Needs an adapter and a temperature above 0.
+   */
+  keep?: boolean;
 }
 
 /** Where the time of the graph passes goes, as one thread sees it: the products with the frozen matrices, LoRA, attention. */
@@ -164,8 +173,8 @@ export interface RolloutResult {
   tokens: Int32Array; // [N, L], unused places 0
   lengths: Int32Array; // [N], stop included
   logProbs: Float32Array; // [N, L], log softmax(logits / temperature)[token]; temperature 0 counts as 1
-  finish: Uint8Array; // [N], FINISH_*
-  texts: string[]; // [N], without the stop
+  finish: Uint8Array; // [N], FINISH_*; FINISH_LENGTH for given answers
+  texts: string[]; // [N], without the stop; '' for given answers
   seconds: { prefill: number; decode: number; head: number; sample: number };
   work: WorkSeconds;
 }
@@ -203,6 +212,7 @@ export interface GradientRequest extends PackedRequest {
 
 export interface GradientResult extends LogProbResult {
   loss: number; // Σ weight · per-token loss
+  keptPrompts: number; // of B: those whose forward pass was the rollout's
   kl: number; // mean k3 over active tokens, 0 without beta
   clipLow: number; // share of active tokens clipped at 1 − epsilon
   clipHigh: number; // share clipped at 1 + epsilonHigh

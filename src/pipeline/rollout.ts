@@ -6,7 +6,7 @@ import {
   type PackedRequest,
   type RolloutResult,
 } from '../native/addon.js';
-import type { Group, Prompt } from '../types.js';
+import type { Group, Prompt, Rollout } from '../types.js';
 import type { PromptBuilder } from './prompt.js';
 
 export interface SamplingOptions {
@@ -17,6 +17,10 @@ export interface SamplingOptions {
   topP: number;
   seed: number;
   step: number;
+  /** Answers that each prompt gets besides. */
+  tried?: readonly Rollout[];
+  /** Whether a gradient on these answers follows; it then spares its forward pass. */
+  keep?: boolean;
 }
 
 /** Samples G answers to each prompt. Equal arguments give equal answers, whatever the layout of the batch. */
@@ -25,7 +29,7 @@ export async function sampleGroups(
   adapter: NativeAdapter | null,
   prompts: readonly Prompt[],
   { stopTokens, stopStrings }: Pick<PromptBuilder, 'stopTokens' | 'stopStrings'>,
-  options: SamplingOptions,
+  { tried = [], ...options }: SamplingOptions,
   signal?: AbortSignal,
 ): Promise<{ groups: Group[]; seconds: RolloutResult['seconds'] }> {
   const { promptTokens, promptLengths } = packPrompts(prompts);
@@ -38,14 +42,15 @@ export async function sampleGroups(
       stopTokens,
       stopStrings: [...stopStrings],
       promptKeys: Uint32Array.from(prompts, ({ key }) => key),
+      answers: Int32Array.from(tried.flatMap(({ tokens }) => [...tokens])),
+      answerLengths: Int32Array.from(tried, ({ tokens }) => tokens.length),
     },
     signal,
   );
   const { numGenerations: G, maxCompletionLength: L } = options;
-  const groups = prompts.map((prompt, b) => ({
-    prompt,
-    rollouts: Array.from({ length: G }, (_, g) => {
-      const n = b * G + g;
+  const groups = prompts.map((prompt, b) => {
+    const sampled = Array.from({ length: G }, (_, g) => {
+      const n = b * (G + tried.length) + g;
       const row = [n * L, n * L + (result.lengths[n] as number)] as const;
       return {
         text: result.texts[n] as string,
@@ -53,8 +58,9 @@ export async function sampleGroups(
         logProbs: result.logProbs.slice(...row),
         truncated: result.finish[n] === FINISH_LENGTH,
       };
-    }),
-  }));
+    });
+    return { prompt, rollouts: [...sampled, ...tried] };
+  });
   return { groups, seconds: result.seconds };
 }
 
@@ -66,13 +72,12 @@ export async function sampleGroups(
  * the pushes on the labels' general likelihood cancel. The tried answers count as on-policy (ratio 1), like the off-policy
  * guidance of Yan et al. 2025 (LUFFY) without its reshaping of the ratio.
  */
-export function tryEveryLabel(
-  groups: readonly Group[],
+export function everyLabel(
   labels: readonly string[],
   answerTokens: (label: string) => Int32Array,
   maxCompletionLength: number,
-): Group[] {
-  const tried = labels.map((label) => {
+): Rollout[] {
+  return labels.map((label) => {
     const tokens = answerTokens(label);
     return {
       text: label,
@@ -81,7 +86,6 @@ export function tryEveryLabel(
       truncated: tokens.length > maxCompletionLength,
     };
   });
-  return groups.map(({ prompt, rollouts }) => ({ prompt, rollouts: [...rollouts, ...tried] }));
 }
 
 /** [sum of P] tokens and [B] lengths. */
