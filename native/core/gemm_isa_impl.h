@@ -127,6 +127,9 @@ void run_b_resident(const Product & p) {
     int64_t width = B_FLOATS / p.k / PW * PW;
     int64_t group = p.k;
     const int64_t row_bytes = (int64_t)p.a.rows.row_bytes;
+    // f32 rows are read where they are, unless they all fall in the same few cache sets.
+    const bool direct = p.a.rows.type == GGML_TYPE_F32 && row_bytes % 4096 != 0;
+    const int64_t lda = direct ? row_bytes / 4 : AS;
     if (width < p.cols || p.k > A_BLOCKS * kb) {
         width = B_FLOATS / kb / PW * PW;
         group = kb;
@@ -145,7 +148,9 @@ void run_b_resident(const Product & p) {
             for (int64_t t = 0; t < count; t++) {
                 const int64_t i = tile_start(p.rows, count, t);
                 const int64_t n = tile_start(p.rows, count, t + 1) - i;
-                pack_a_blocks(p.a, i, n, g0, gk, kb, a_buf);
+                if (!direct) {
+                    pack_a_blocks(p.a, i, n, g0, gk, kb, a_buf);
+                }
                 Ahead ahead = {nullptr, n * row_bytes / gk, 0, 0};
                 if (i + n < p.rows) {
                     ahead.at = row_at(p.a.rows, i + n);
@@ -157,11 +162,14 @@ void run_b_resident(const Product & p) {
                 for (int64_t k0 = 0; k0 < gk; k0 += kb) {
                     const int64_t kc = min64(kb, gk - k0);
                     const float * a_block = a_buf + k0 / kb * TR * AS;
+                    if (direct) {
+                        a_block = reinterpret_cast<const float *>(row_at(p.a.rows, i)) + g0 + k0;
+                    }
                     Ahead here = ahead;
                     for (int64_t j = 0; j < nj; j += PW) {
                         const int64_t nc = min64(PW, nj - j);
                         const float * panel = b_buf + k0 * div_up(nj, L) * L + j * kc;
-                        tiles.product[n - 1][nc > L](kc, a_block, panel, panel_width(nc), tile, here);
+                        tiles.product[n - 1][nc > L](kc, a_block, lda, panel, panel_width(nc), tile, here);
                         put_tile(p, tile, i, n, j0 + j, nc, p.accumulate || g0 + k0 > 0);
                         here.at = nullptr;
                     }
@@ -212,7 +220,7 @@ void run_a_resident(const Product & p) {
                 for (int64_t t = 0; t < count; t++) {
                     const int64_t i = tile_start(ni, count, t);
                     const int64_t n = tile_start(ni, count, t + 1) - i;
-                    tiles.product[n - 1][nc > L](kc, a_buf + i * AS, panel, ldb, tile, ahead);
+                    tiles.product[n - 1][nc > L](kc, a_buf + i * AS, AS, panel, ldb, tile, ahead);
                     ahead.at = nullptr;
                     put_tile(p, tile, i0 + i, n, j, nc, p.accumulate || k0 > 0);
                 }

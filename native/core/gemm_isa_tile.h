@@ -20,9 +20,9 @@ struct Ahead {
     int64_t second;   // distance of a second address, or 0
 };
 
-// tile[i][0..NV*L) = Σ_k a[i * AS + k] * b[k * ldb + ...]
+// tile[i][0..NV*L) = Σ_k a[i * lda + k] * b[k * ldb + ...]
 template <int AR, int NV>
-void tile_product(int64_t kc, const float * a, const float * b, int64_t ldb, float * tile, Ahead ahead) {
+void tile_product(int64_t kc, const float * a, int64_t lda, const float * b, int64_t ldb, float * tile, Ahead ahead) {
     vf acc[AR][NV] = {};
     for (int64_t k = 0; k < kc; k++, a++, b += ldb) {
         if (ahead.at) {
@@ -42,7 +42,7 @@ void tile_product(int64_t kc, const float * a, const float * b, int64_t ldb, flo
         }
 #pragma GCC unroll 16
         for (int i = 0; i < AR; i++) {
-            const float av = a[i * AS];
+            const float av = a[i * lda];
 #pragma GCC unroll 4
             for (int v = 0; v < NV; v++) {
                 acc[i][v] = bv[v] * av + acc[i][v];
@@ -58,7 +58,7 @@ void tile_product(int64_t kc, const float * a, const float * b, int64_t ldb, flo
     }
 }
 
-typedef void (*TileProduct)(int64_t, const float *, const float *, int64_t, float *, Ahead);
+typedef void (*TileProduct)(int64_t, const float *, int64_t, const float *, int64_t, float *, Ahead);
 
 // tiles.product[rows - 1][vectors - 1]. Filled by the compiler: code that runs when the library is loaded must not be
 // here, where it may use instructions the processor lacks.
