@@ -129,7 +129,8 @@ void run_b_resident(const Product & p) {
     const int64_t row_bytes = (int64_t)p.a.rows.row_bytes;
     // f32 rows are read where they are, unless they all fall in the same few cache sets.
     const bool direct = p.a.rows.type == GGML_TYPE_F32 && row_bytes % 4096 != 0;
-    const int64_t lda = direct ? row_bytes / 4 : AS;
+    const int64_t lda = row_bytes / 4;
+    const auto * product = direct ? tiles.direct : tiles.product;
     if (width < p.cols || p.k > A_BLOCKS * kb) {
         width = B_FLOATS / kb / PW * PW;
         group = kb;
@@ -169,7 +170,7 @@ void run_b_resident(const Product & p) {
                     for (int64_t j = 0; j < nj; j += PW) {
                         const int64_t nc = min64(PW, nj - j);
                         const float * panel = b_buf + k0 * div_up(nj, L) * L + j * kc;
-                        tiles.product[n - 1][nc > L](kc, a_block, lda, panel, panel_width(nc), tile, here);
+                        product[n - 1][nc > L](kc, a_block, lda, panel, panel_width(nc), tile, here);
                         put_tile(p, tile, i, n, j0 + j, nc, p.accumulate || g0 + k0 > 0);
                         here.at = nullptr;
                     }
@@ -220,7 +221,7 @@ void run_a_resident(const Product & p) {
                 for (int64_t t = 0; t < count; t++) {
                     const int64_t i = tile_start(ni, count, t);
                     const int64_t n = tile_start(ni, count, t + 1) - i;
-                    tiles.product[n - 1][nc > L](kc, a_buf + i * AS, AS, panel, ldb, tile, ahead);
+                    tiles.product[n - 1][nc > L](kc, a_buf + i * AS, 0, panel, ldb, tile, ahead);
                     ahead.at = nullptr;
                     put_tile(p, tile, i0 + i, n, j, nc, p.accumulate || k0 > 0);
                 }

@@ -20,8 +20,9 @@ struct Ahead {
     int64_t second;   // distance of a second address, or 0
 };
 
-// tile[i][0..NV*L) = Σ_k a[i * lda + k] * b[k * ldb + ...]
-template <int AR, int NV>
+// tile[i][0..NV*L) = Σ_k a[i * row + k] * b[k * ldb + ...]. Rows of packed a are AS apart: a constant spares
+// the registers that another distance needs.
+template <int AR, int NV, bool PACKED>
 void tile_product(int64_t kc, const float * a, int64_t lda, const float * b, int64_t ldb, float * tile, Ahead ahead) {
     vf acc[AR][NV] = {};
     for (int64_t k = 0; k < kc; k++, a++, b += ldb) {
@@ -42,7 +43,7 @@ void tile_product(int64_t kc, const float * a, int64_t lda, const float * b, int
         }
 #pragma GCC unroll 16
         for (int i = 0; i < AR; i++) {
-            const float av = a[i * lda];
+            const float av = a[i * (PACKED ? AS : lda)];
 #pragma GCC unroll 4
             for (int v = 0; v < NV; v++) {
                 acc[i][v] = bv[v] * av + acc[i][v];
@@ -60,20 +61,23 @@ void tile_product(int64_t kc, const float * a, int64_t lda, const float * b, int
 
 typedef void (*TileProduct)(int64_t, const float *, int64_t, const float *, int64_t, float *, Ahead);
 
-// tiles.product[rows - 1][vectors - 1]. Filled by the compiler: code that runs when the library is loaded must not be
+// tiles.product[rows - 1][vectors - 1]; tiles.direct for a that is not packed. Filled by the compiler: code that runs when the library is loaded must not be
 // here, where it may use instructions the processor lacks.
 struct Tiles {
     TileProduct product[TR][2];
+    TileProduct direct[TR][2];
 
     template <int AR> constexpr void fill() {
-        product[AR - 1][0] = tile_product<AR, 1>;
-        product[AR - 1][1] = tile_product<AR, 2>;
+        product[AR - 1][0] = tile_product<AR, 1, true>;
+        product[AR - 1][1] = tile_product<AR, 2, true>;
+        direct[AR - 1][0] = tile_product<AR, 1, false>;
+        direct[AR - 1][1] = tile_product<AR, 2, false>;
         if constexpr (AR > 1) {
             fill<AR - 1>();
         }
     }
 
-    constexpr Tiles() : product{} { fill<TR>(); }
+    constexpr Tiles() : product{}, direct{} { fill<TR>(); }
 };
 constexpr Tiles tiles;
 

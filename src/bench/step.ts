@@ -17,7 +17,7 @@ export interface StepOptions {
   completionTokens: number; // L
   loraR: number;
   threads: number;
-  steps: number; // measured ones; one more is made before
+  steps: number; // measured ones
   seed: number;
 }
 
@@ -57,34 +57,53 @@ const LORA_ALPHA_PER_RANK = 2;
 const LEARNING_RATE = 1e-5;
 const TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 
-export async function benchStep(
-  options: StepOptions,
-  stepDone: (step: number, seconds: number) => void,
-  signal?: AbortSignal,
-): Promise<StepBenchmark> {
-  const native = loadNative();
-  const policy = await native.openPolicy(options.model, { type: options.type, threads: options.threads });
+/** A policy with a fresh adapter, ready for steps. */
+export interface StepBench {
+  readonly baseType: string;
+  readonly flops: number; // of one step
+  step(): Promise<StepTimes>;
+  close(): void;
+}
+
+export async function openStepBench(options: Omit<StepOptions, 'steps'>, signal?: AbortSignal): Promise<StepBench> {
+  const policy = await loadNative().openPolicy(options.model, { type: options.type, threads: options.threads });
   const adapter = policy.createAdapter({
     rank: options.loraR,
     alpha: LORA_ALPHA_PER_RANK * options.loraR,
     targetModules: TARGETS,
     seed: options.seed,
   });
+  let step = 0;
+  return {
+    baseType: policy.info.baseType,
+    flops: stepFlops(policy, adapter, options),
+    step: () => oneStep(policy, adapter, options, step++, signal),
+    close: () => {
+      adapter.close();
+      policy.close();
+    },
+  };
+}
+
+/** `steps` measured steps after one that touches the memory for the first time. */
+export async function benchStep(
+  options: StepOptions,
+  stepDone: (step: number, seconds: number) => void,
+  signal?: AbortSignal,
+): Promise<StepBenchmark> {
+  const bench = await openStepBench(options, signal);
   const times: StepTimes[] = [];
   const rss: number[] = [];
-  for (let step = 0; step <= options.steps; step++) {
-    const result = await oneStep(policy, adapter, options, step, signal);
-    if (step > 0) {
-      times.push(result);
-      rss.push(process.memoryUsage.rss());
-      stepDone(step, result.total);
-    }
+  await bench.step();
+  for (let step = 1; step <= options.steps; step++) {
+    const result = await bench.step();
+    times.push(result);
+    rss.push(process.memoryUsage.rss());
+    stepDone(step, result.total);
   }
   const peakRss = process.resourceUsage().maxRSS * 1024; // before the product is measured
-  const flops = stepFlops(policy, adapter, options);
-  const { baseType } = policy.info;
-  adapter.close();
-  policy.close();
+  const { baseType, flops } = bench;
+  bench.close();
   const peak = await bestRate(baseType.split(' ')[0] as ProductType, options.threads, signal);
   const sorted = times.toSorted((a, b) => a.total - b.total);
   const median = sorted[Math.floor(sorted.length / 2)] as StepTimes;
@@ -92,7 +111,7 @@ export async function benchStep(
   return {
     options,
     base_type: baseType,
-    cpu: native.version().cpu,
+    cpu: loadNative().version().cpu,
     seconds_per_step: times.map(({ total }) => total),
     median_seconds_per_step: median.total,
     peak_rss_bytes: peakRss,
@@ -108,7 +127,7 @@ export async function benchStep(
 async function oneStep(
   policy: NativePolicy,
   adapter: NativeAdapter,
-  { prompts: B, generations: G, promptTokens: P, completionTokens: L, seed }: StepOptions,
+  { prompts: B, generations: G, promptTokens: P, completionTokens: L, seed }: Omit<StepOptions, 'steps'>,
   step: number,
   signal?: AbortSignal,
 ): Promise<StepTimes> {
@@ -228,7 +247,7 @@ function randomTokens(policy: NativePolicy, count: number, seed: number, step: n
  * Multiplications and additions of the matrix products when nothing is computed twice: each prompt once for its group, the
  * passes forward and backward, logits and their expectation at completion positions only.
  */
-function stepFlops(policy: NativePolicy, adapter: NativeAdapter, o: StepOptions): number {
+function stepFlops(policy: NativePolicy, adapter: NativeAdapter, o: Omit<StepOptions, 'steps'>): number {
   const tokens = o.prompts * (o.promptTokens + o.generations * (o.completionTokens - 1));
   const headRows = o.prompts * (1 + o.generations * (o.completionTokens - 1));
   const lora = adapter.tensors.reduce((sum, { shape: [rows, columns] }) => sum + rows * columns, 0);
