@@ -61,8 +61,8 @@ void tile_product(int64_t kc, const float * a, int64_t lda, const float * b, int
 
 typedef void (*TileProduct)(int64_t, const float *, int64_t, const float *, int64_t, float *, Ahead);
 
-// tiles.product[rows - 1][vectors - 1]; tiles.direct for a that is not packed. Filled by the compiler: code that runs when the library is loaded must not be
-// here, where it may use instructions the processor lacks.
+// tiles.product[rows - 1][vectors - 1]; tiles.direct for a that is not packed. Filled by the compiler: code that runs
+// when the library is loaded must not be here, where it may use instructions the processor lacks.
 struct Tiles {
     TileProduct product[TR][2];
     TileProduct direct[TR][2];

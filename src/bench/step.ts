@@ -157,7 +157,8 @@ async function oneStep(
   );
   const rewardsStart = performance.now();
   const rewards = Float64Array.from(rollout.texts, (text, n) => reward(text, n, step));
-  const advantages = advantagesOf(rewards, G, 'group').advantages;
+  // A group of one has no advantage; its prompts are compared with each other, so that there is a gradient to compute.
+  const advantages = advantagesOf(rewards, G > 1 ? G : B, 'group').advantages;
   const rewardsSeconds = (performance.now() - rewardsStart) / 1000;
   const gradient = await policy.accumulateGradient(
     {

@@ -38,7 +38,7 @@ export class BenchStepCommand extends BaseCommand {
         model: this.model,
         type: oneOf('--type', this.type, ['auto', ...PRODUCT_TYPES]),
         prompts: number('prompts', this.prompts, 1024),
-        generations: number('generations', this.generations, 1024, 2),
+        generations: number('generations', this.generations, 1024),
         promptTokens: number('prompt-tokens', this.promptTokens, 32768),
         completionTokens: number('completion-tokens', this.completionTokens, 32768),
         loraR: number('lora-r', this.loraR, 1024),

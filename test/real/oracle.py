@@ -1,6 +1,6 @@
 """What transformers and PEFT compute in float64 with the real Gemma 3 270M: the figures `run.ts` compares with.
 
-usage: DIR/venv/bin/python test/real/oracle.py DIR [logprobs] [gradients] [greedy]
+usage: DIR/venv/bin/python test/real/oracle.py DIR [logprobs] [gradients] [greedy] [steps]
 
 DIR holds gemma-3-270m/, the same weights as the GGUF. Writes DIR/oracle/<part>.{json,safetensors}; a part that is there
 already is left alone.
@@ -128,6 +128,43 @@ def part_gradients(model, tokenizer, out):
     write(out, "gradients", meta, tensors)
 
 
+def part_steps(model, tokenizer, out):
+    """Ten AdamW updates on fixed completions: the old probabilities are those of the start, so ratios move and clip."""
+    chosen = [0, 4, 6]
+    prompts = [encode(tokenizer, CASES[i][0], True) for i in chosen]
+    completions = [encode(tokenizer, c, False) for i in chosen for c in CASES[i][1]]
+    lengths = list(map(len, completions))
+    rows, length = pack(completions)
+    advantages, epsilon, epsilon_high, beta = [1.0, -1.0, 0.7, -0.7, 0.9, -0.9], 0.2, 0.28, 0.04
+    settings = dict(lr=1e-4, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1)
+    max_grad_norm = 1.0
+    with torch.no_grad():
+        ref = log_probs(model, prompts, completions, GROUP, 1.0, length)[0].float().double()
+    peft, parameters = add_adapter(model, 8, 16)
+    start = {f"value.{n}": p.detach().float() for n, p in parameters.items()}
+    optimizer = torch.optim.AdamW(list(parameters.values()), **settings)
+    weights = torch.tensor(loss_weights("dapo", lengths, [False] * 6, length)).double().float().double().tolist()
+    mask = token_mask(lengths, weights, length)
+    old, steps = None, []
+    for step in range(10):
+        logp, _ = log_probs(peft, prompts, completions, GROUP, 1.0, length)
+        if old is None:
+            old = logp.detach().float().double()
+        value, figures, _ = loss(logp, old, ref, advantages, weights, mask, epsilon, epsilon_high, beta)
+        optimizer.zero_grad()
+        value.backward()
+        norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), max_grad_norm).item()
+        optimizer.step()
+        steps.append(dict(loss=value.item(), grad_norm=norm))
+        print(f"  step {step + 1}: loss {value.item():.6f}, gradient norm {norm:.4f}", flush=True)
+    final = {f"final.{n}": p.detach().float() for n, p in parameters.items()}
+    meta = dict(prompts=prompts, lengths=lengths, group=GROUP, length=length, advantages=advantages, weights=weights,
+                epsilon=epsilon, epsilon_high=epsilon_high, beta=beta, rank=8, alpha=16, target_modules=MODULES,
+                learning_rate=settings["lr"], beta1=0.9, beta2=0.99, adam_epsilon=1e-8, weight_decay=0.1,
+                max_grad_norm=max_grad_norm, steps=steps)
+    write(out, "steps", meta, {"tokens": rows, "old": old, "ref": ref, **start, **final})
+
+
 def part_greedy(model, tokenizer, out):
     rows = []
     for text in GREEDY:
@@ -150,12 +187,12 @@ def main():
     directory = pathlib.Path(sys.argv[1])
     out = directory / "oracle"
     out.mkdir(exist_ok=True)
-    parts = [p for p in sys.argv[2:] or ["logprobs", "greedy", "gradients"] if not (out / f"{p}.json").exists()]
+    parts = [p for p in sys.argv[2:] or ["logprobs", "greedy", "gradients", "steps"] if not (out / f"{p}.json").exists()]
     if not parts:
         return
     torch.manual_seed(0)
-    model, tokenizer = load(directory)
-    for part in sorted(parts, key="logprobs greedy gradients".split().index):  # gradients last: it adds an adapter
+    for part in parts:
+        model, tokenizer = load(directory)  # anew: some parts add an adapter to it
         globals()[f"part_{part}"](model, tokenizer, out)
 
 
