@@ -73,13 +73,13 @@ ggml_tensor * Backward::attention(int i, ggml_tensor * qkv, ggml_tensor * d_o) {
     const int hd = p_.head_dim, window = p_.sliding(i) ? p_.window : 0;
 
     ggml_tensor * q = ops_.queries(qkv, p_.n_head, w.q_norm, p_.norm_eps, rope, pass_.positions);
-    ggml_tensor * scores = ops_.attention_scores(q, kv.k, plan, hd);
+    ggml_tensor * scores = ops_.attention_scores(q, kv.k, plan, hd, window);
     ggml_tensor * prob = ops_.attention_softmax(scores, plan, p_.attention_scale, window);
-    ggml_tensor * dprob = ops_.attention_scores(d_o, kv.v, plan, hd);
+    ggml_tensor * dprob = ops_.attention_scores(d_o, kv.v, plan, hd, window);
     ggml_tensor * ds = ops_.attention_softmax_back(prob, dprob, plan, p_.attention_scale, window);
-    ggml_tensor * dv = ops_.attention_mix_back(prob, d_o, plan, hd, p_.n_head_kv);
-    ggml_tensor * dq = ops_.attention_mix(ds, kv.k, plan, hd);
-    ggml_tensor * dk = ops_.attention_mix_back(ds, q, plan, hd, p_.n_head_kv);
+    ggml_tensor * dv = ops_.attention_mix_back(prob, d_o, plan, hd, p_.n_head_kv, window);
+    ggml_tensor * dq = ops_.attention_mix(ds, kv.k, plan, hd, window);
+    ggml_tensor * dk = ops_.attention_mix_back(ds, q, plan, hd, p_.n_head_kv, window);
     return ops_.qkv_back(dq, of_cells(dk), of_cells(dv), qkv, w.q_norm, w.k_norm, p_.norm_eps, rope, pass_.positions);
 }
 

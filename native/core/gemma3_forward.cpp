@@ -48,9 +48,10 @@ ggml_tensor * Gemma3Forward::attention(int i, ggml_tensor * qkv) {
     ggml_build_forward_expand(graph_,
                               ops_.store_keys(qkv, kv, pass_.cells, w.k_norm, p_.norm_eps, rope, pass_.positions));
     ggml_tensor * q = ops_.queries(qkv, p_.n_head, w.q_norm, p_.norm_eps, rope, pass_.positions);
-    ggml_tensor * scores = ops_.attention_scores(q, kv.k, pass_.plan, p_.head_dim);
-    ggml_tensor * prob = ops_.attention_softmax(scores, pass_.plan, p_.attention_scale, p_.sliding(i) ? p_.window : 0);
-    return ops_.attention_mix(prob, kv.v, pass_.plan, p_.head_dim);
+    const int window = p_.sliding(i) ? p_.window : 0;
+    ggml_tensor * scores = ops_.attention_scores(q, kv.k, pass_.plan, p_.head_dim, window);
+    ggml_tensor * prob = ops_.attention_softmax(scores, pass_.plan, p_.attention_scale, window);
+    return ops_.attention_mix(prob, kv.v, pass_.plan, p_.head_dim, window);
 }
 
 ggml_tensor * Gemma3Forward::layer(int i, ggml_tensor * x) {

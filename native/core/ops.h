@@ -72,19 +72,21 @@ class Ops {
     ggml_tensor * geglu(ggml_tensor * gu);
     ggml_tensor * geglu_back(ggml_tensor * dy, ggml_tensor * gu);  // [2F, T]
 
+    // All with a window of that many tokens, 0: none.
     // q [hd·n_head, T], k [hd·n_kv, keys] -> scores [plan.score_floats], unwritten where no block is. Also dp from do
     // and v.
-    ggml_tensor * attention_scores(ggml_tensor * q, ggml_tensor * k, const AttentionPlan & plan, int head_dim);
-    // softmax(scale · scores) over what each row sees (window tokens, 0: all), zero elsewhere
+    ggml_tensor * attention_scores(ggml_tensor * q, ggml_tensor * k, const AttentionPlan & plan, int head_dim,
+                                   int window);
+    // softmax(scale · scores) over what each row sees, zero elsewhere
     ggml_tensor * attention_softmax(ggml_tensor * scores, const AttentionPlan & plan, float scale, int window);
     // d scores from p and dp: scale · p · (dp - Σ p dp)
     ggml_tensor * attention_softmax_back(ggml_tensor * p, ggml_tensor * dp, const AttentionPlan & plan, float scale,
                                          int window);
     // Σ_keys p · v -> [hd·n_head, T]. Also dq from d scores and k.
-    ggml_tensor * attention_mix(ggml_tensor * p, ggml_tensor * v, const AttentionPlan & plan, int head_dim);
+    ggml_tensor * attention_mix(ggml_tensor * p, ggml_tensor * v, const AttentionPlan & plan, int head_dim, int window);
     // Σ_queries p · x -> [hd·n_kv, keys]: dv from p and do, dk from d scores and q
     ggml_tensor * attention_mix_back(ggml_tensor * p, ggml_tensor * x, const AttentionPlan & plan, int head_dim,
-                                     int n_kv);
+                                     int n_kv, int window);
 
   private:
     using Body = std::function<void(ggml_tensor * dst, int ith, int nth)>;

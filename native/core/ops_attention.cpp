@@ -23,17 +23,21 @@ BlockRows block_rows(const AttentionPlan & plan, const AttentionBlock & block, i
     return {plan.n_head, block.n_q, int64_t{head_dim} * plan.n_head, width * plan.n_head};
 }
 
+constexpr int64_t kStripe = 128;  // keys of a thread's turn
+
 }  // namespace
 
-ggml_tensor * Ops::attention_scores(ggml_tensor * q, ggml_tensor * k, const AttentionPlan & plan, int head_dim) {
+ggml_tensor * Ops::attention_scores(ggml_tensor * q, ggml_tensor * k, const AttentionPlan & plan, int head_dim,
+                                    int window) {
     const int n_kv = int(k->ne[0] / head_dim);
     engine_.reserve_scratch(gemm_scratch_bytes());
     return node(Engine::ATTENTION, plan.score_floats, 1, {q, k},
-                [this, &plan, hd = head_dim, n_kv](ggml_tensor * dst, int ith, int nth) {
+                [this, &plan, hd = head_dim, n_kv, window](ggml_tensor * dst, int ith, int nth) {
                     const auto * q = dst->src[0];
                     const auto * k = dst->src[1];
                     int64_t small = 0;
-                    for (const auto & block : plan.blocks) {
+                    for (const auto & whole : plan.blocks) {
+                        const auto block = whole.within(window);
                         // Few keys: a whole block a thread. Many: all threads share the keys.
                         int part = ith, parts = nth;
                         if (block.n_k < 64) {
@@ -109,25 +113,27 @@ ggml_tensor * Ops::attention_softmax_back(ggml_tensor * p, ggml_tensor * dp, con
                 });
 }
 
-ggml_tensor * Ops::attention_mix(ggml_tensor * p, ggml_tensor * v, const AttentionPlan & plan, int head_dim) {
+ggml_tensor * Ops::attention_mix(ggml_tensor * p, ggml_tensor * v, const AttentionPlan & plan, int head_dim,
+                                 int window) {
     const int n_kv = int(v->ne[0] / head_dim);
     engine_.reserve_scratch(gemm_scratch_bytes());
     return node(
         Engine::ATTENTION, int64_t{head_dim} * plan.n_head, int64_t(plan.rows.size()), {p, v},
-        [this, &plan, hd = head_dim, n_kv](ggml_tensor * dst, int ith, int nth) {
+        [this, &plan, hd = head_dim, n_kv, window](ggml_tensor * dst, int ith, int nth) {
             const auto * p = dst->src[0];
             const auto * v = dst->src[1];
             const auto [begin, end] = share(hd, ith, nth, kVec);
             if (begin == end)
                 return;
-            for (const auto & block : plan.blocks) {
+            for (const auto & whole : plan.blocks) {
+                const auto block = whole.within(window);
                 const auto rows = block_rows(plan, block, hd, n_kv);
                 for (int64_t h = 0; h < rows.count; ++h) {
                     const int64_t kv = h * n_kv / plan.n_head;
                     const auto & row = plan.rows[size_t(block.q)];
                     gemm(rows_of(cdata(v) + block.k * stride(v) + kv * hd + begin, stride(v), block.n_k, end - begin),
                          true, cdata(p) + row.offset + h * row.width + block.col, rows.score_stride,
-                         data(dst) + block.q * stride(dst) + h * hd + begin, rows.x_stride, rows.m, block.col > 0, 0, 1,
+                         data(dst) + block.q * stride(dst) + h * hd + begin, rows.x_stride, rows.m, whole.col > 0, 0, 1,
                          engine_.scratch(ith));
                 }
             }
@@ -135,28 +141,31 @@ ggml_tensor * Ops::attention_mix(ggml_tensor * p, ggml_tensor * v, const Attenti
 }
 
 ggml_tensor * Ops::attention_mix_back(ggml_tensor * p, ggml_tensor * x, const AttentionPlan & plan, int head_dim,
-                                      int n_kv) {
+                                      int n_kv, int window) {
     engine_.reserve_scratch(gemm_scratch_bytes());
     return node(Engine::ATTENTION, int64_t{head_dim} * n_kv, plan.n_keys, {p, x},
-                [this, &plan, hd = head_dim, n_kv](ggml_tensor * dst, int ith, int nth) {
+                [this, &plan, hd = head_dim, n_kv, window](ggml_tensor * dst, int ith, int nth) {
                     const auto * p = dst->src[0];
                     const auto * x = dst->src[1];
-                    // Threads own keys, so several blocks may add to the same key without a race.
-                    const auto [begin, end] = share(plan.n_keys, ith, nth, 16);
-                    std::memset(data(dst) + begin * stride(dst), 0,
-                                size_t((end - begin) * stride(dst)) * sizeof(float));
-                    for (const auto & block : plan.blocks) {
-                        const int64_t k0 = std::max(begin, block.k), k1 = std::min(end, block.k + block.n_k);
-                        if (k0 >= k1)
-                            continue;
-                        const auto rows = block_rows(plan, block, hd, n_kv);
-                        const auto & row = plan.rows[size_t(block.q)];
-                        for (int64_t h = 0; h < rows.count; ++h) {
-                            const int64_t kv = h * n_kv / plan.n_head;
-                            gemm_outer(cdata(p) + row.offset + h * row.width + block.col + (k0 - block.k),
-                                       rows.score_stride, cdata(x) + block.q * stride(x) + h * hd, rows.x_stride,
-                                       data(dst) + k0 * stride(dst) + kv * hd, stride(dst), rows.m, k1 - k0, hd, 0, 1,
-                                       engine_.scratch(ith));
+                    // Threads own keys, so several blocks may add to the same key without a race. Early keys are seen
+                    // by more queries than late ones, so the threads take turns.
+                    for (int64_t begin = ith * kStripe; begin < plan.n_keys; begin += nth * kStripe) {
+                        const int64_t end = std::min(plan.n_keys, begin + kStripe);
+                        std::memset(row(dst, begin), 0, size_t((end - begin) * stride(dst)) * sizeof(float));
+                        for (const auto & whole : plan.blocks) {
+                            const auto block = whole.within(window);
+                            const int64_t k0 = std::max(begin, block.k), k1 = std::min(end, block.k + block.n_k);
+                            if (k0 >= k1)
+                                continue;
+                            const auto rows = block_rows(plan, block, hd, n_kv);
+                            const auto & first = plan.rows[size_t(block.q)];
+                            for (int64_t h = 0; h < rows.count; ++h) {
+                                const int64_t kv = h * n_kv / plan.n_head;
+                                gemm_outer(cdata(p) + first.offset + h * first.width + block.col + (k0 - block.k),
+                                           rows.score_stride, cdata(x) + block.q * stride(x) + h * hd, rows.x_stride,
+                                           row(dst, k0) + kv * hd, stride(dst), rows.m, k1 - k0, hd, 0, 1,
+                                           engine_.scratch(ith));
+                            }
                         }
                     }
                 });

@@ -30,7 +30,7 @@ PackedBatch pack(const PackedInput & in, const std::vector<int64_t> & prompts, i
             out.origins.push_back({int32_t(b), -1, p});
             out.plan.add_row(p, P);
         }
-        out.plan.blocks.push_back({base, P, base, P, 0});
+        out.plan.add_prompt(base, base, P);
 
         const auto prompt_row = int32_t(out.head_rows.size());
         out.head_rows.push_back(int32_t(base + P - 1));
@@ -44,7 +44,7 @@ PackedBatch pack(const PackedInput & in, const std::vector<int64_t> & prompts, i
                 continue;
             out.targets.push_back({prompt_row, row[0], n * in.max_length});
             if (len > 1)
-                own.push_back({int64_t(out.tokens.size()), len - 1, int64_t(out.tokens.size()), len - 1, P});
+                own.push_back({int64_t(out.tokens.size()), len - 1, int64_t(out.tokens.size()), len - 1, P, P});
             // The last token is only a target: nothing is predicted from it.
             for (int32_t t = 0; t + 1 < len; ++t) {
                 out.targets.push_back({int32_t(out.head_rows.size()), row[t + 1], n * in.max_length + t + 1});
@@ -56,7 +56,7 @@ PackedBatch pack(const PackedInput & in, const std::vector<int64_t> & prompts, i
             }
         }
         if (!own.empty()) {
-            out.plan.blocks.push_back({completions, int64_t(out.tokens.size()) - completions, base, P, 0});
+            out.plan.blocks.push_back({completions, int64_t(out.tokens.size()) - completions, base, P, 0, P});
             out.plan.blocks.insert(out.plan.blocks.end(), own.begin(), own.end());
         }
     }

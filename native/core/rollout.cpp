@@ -280,7 +280,7 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
             const int32_t cell = prompt_cells[size_t(b - first)];
             if (g.kept)
                 g.kept->prompt_rows.push_back(int32_t(g.kept->n_rows + int64_t(pass.tokens.size())));
-            pass.plan.blocks.push_back({int64_t(pass.tokens.size()), P, cell, P, 0});
+            pass.plan.add_prompt(int64_t(pass.tokens.size()), cell, P);
             for (int32_t i = 0; i < P; ++i) {
                 pass.tokens.push_back(r.prompt_tokens[size_t(token++)]);
                 pass.positions.push_back(i);
@@ -303,9 +303,9 @@ void Policy::generate(Generation & g, int64_t first, int64_t last) {
             const int32_t P = r.prompt_lengths[size_t(b)],
                           t = g.out.lengths[size_t(n)] - 1;  // t: index of the token to feed
             if (i == 0 || active[i - 1] / G != b)
-                pass.plan.blocks.push_back({int64_t(i), 0, prompt_cells[size_t(b - first)], P, 0});
+                pass.plan.blocks.push_back({int64_t(i), 0, prompt_cells[size_t(b - first)], P, 0, P});
             pass.plan.blocks.back().n_q += 1;
-            own.push_back({int64_t(i), 1, cell, t + 1, P});
+            own.push_back({int64_t(i), 1, cell, t + 1, P, P});
             if (g.kept)
                 g.kept->rows[size_t(n * L + t)] = int32_t(g.kept->n_rows + int64_t(i));
             pass.tokens.push_back(g.out.tokens[size_t(n * L + t)]);

@@ -89,6 +89,16 @@ struct Evaluation {
     }
 };
 
+// A prompt of more than one part, and a completion whose own tokens lie beyond a window.
+PackedBatch long_batch(int n_head) {
+    static const std::vector<int32_t> prompt(size_t(AttentionPlan::kPromptPart) + 20, 1);
+    static const int32_t prompt_lengths[] = {int32_t(prompt.size())};
+    static const int32_t tokens[24] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    static const int32_t lengths[] = {12, 3};
+    PackedInput input{prompt.data(), prompt_lengths, 1, 2, tokens, lengths, 12};
+    return pack(input, {0}, n_head);
+}
+
 // Two prompts of different lengths; completions of 3, 1 and 2 tokens, then 2, 4 and none.
 PackedBatch small_batch(int n_head) {
     static const int32_t prompts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
@@ -411,8 +421,8 @@ TEST(rope_value_and_gradient) {
 TEST(attention_gradient) {
     const int hd = 20, n_head = 4;
     for (const int n_kv : {1, 2}) {
-        for (const int window : {0, 4}) {
-            const auto batch = small_batch(n_head);
+        for (const auto & [window, large] : {std::pair{0, false}, {4, false}, {0, true}, {7, true}}) {
+            const auto batch = large ? long_batch(n_head) : small_batch(n_head);
             const auto & plan = batch.plan;
             const int64_t T = int64_t(batch.tokens.size());
             const float scale = 0.4f;
@@ -421,10 +431,10 @@ TEST(attention_gradient) {
                         numbers(hd * n_head * T, 4)};
             e.widths = {hd * n_head, hd * n_kv, hd * n_kv, hd * n_head};
             const auto probabilities = [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
-                return ops.attention_softmax(ops.attention_scores(in[0], in[1], plan, hd), plan, scale, window);
+                return ops.attention_softmax(ops.attention_scores(in[0], in[1], plan, hd, window), plan, scale, window);
             };
             const auto forward = [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
-                return ops.attention_mix(probabilities(ops, in), in[2], plan, hd);
+                return ops.attention_mix(probabilities(ops, in), in[2], plan, hd, window);
             };
             // Against a plain loop: a token sees its prompt and its own completion, as far as the window goes.
             const auto o = e.run(forward);
@@ -461,25 +471,25 @@ TEST(attention_gradient) {
                 }
             }
             const auto d_scores = [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
-                ggml_tensor * dp = ops.attention_scores(in[3], in[2], plan, hd);
+                ggml_tensor * dp = ops.attention_scores(in[3], in[2], plan, hd, window);
                 return ops.attention_softmax_back(probabilities(ops, in), dp, plan, scale, window);
             };
             e.check_gradient(
                 0, forward,
                 [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
-                    return ops.attention_mix(d_scores(ops, in), in[1], plan, hd);
+                    return ops.attention_mix(d_scores(ops, in), in[1], plan, hd, window);
                 },
                 5);
             e.check_gradient(
                 1, forward,
                 [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
-                    return ops.attention_mix_back(d_scores(ops, in), in[0], plan, hd, n_kv);
+                    return ops.attention_mix_back(d_scores(ops, in), in[0], plan, hd, n_kv, window);
                 },
                 6);
             e.check_gradient(
                 2, forward,
                 [&](Ops & ops, const std::vector<ggml_tensor *> & in) {
-                    return ops.attention_mix_back(probabilities(ops, in), in[3], plan, hd, n_kv);
+                    return ops.attention_mix_back(probabilities(ops, in), in[3], plan, hd, n_kv, window);
                 },
                 7);
         }
