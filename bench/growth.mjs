@@ -79,18 +79,19 @@ async function memory() {
   );
 }
 
-/** A step alone and beside a process that keeps as many cores busy as this one. */
+/** A step alone, and beside processes that keep one core or as many as this one busy. */
 async function neighbour() {
   const alone = (await measure(SHAPE, 5)).median_seconds_per_step;
-  const spin = 'for (;;) {}';
-  const others = Array.from({ length: Number(flags.threads) }, () => spawn(process.execPath, ['-e', spin]));
-  try {
-    const one = (await measure(SHAPE, 5)).median_seconds_per_step;
-    console.log(
-      `\nbeside ${others.length} spinning threads: ${one.toFixed(2)} s a step, ${(one / alone).toFixed(2)} times the ${alone.toFixed(2)} s alone`,
-    );
-  } finally {
-    for (const other of others) other.kill('SIGKILL');
+  for (const count of new Set([1, Number(flags.threads)])) {
+    const others = Array.from({ length: count }, () => spawn(process.execPath, ['-e', 'for (;;) {}']));
+    try {
+      const beside = (await measure(SHAPE, 5)).median_seconds_per_step;
+      console.log(
+        `\nbeside ${count} spinning: ${beside.toFixed(2)} s a step, ${(beside / alone).toFixed(2)} times the ${alone.toFixed(2)} s alone`,
+      );
+    } finally {
+      for (const other of others) other.kill('SIGKILL');
+    }
   }
 }
 

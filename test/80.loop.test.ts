@@ -20,6 +20,7 @@ interface Run {
   result: TrainResult;
   notes: string[];
   requests: GradientRequest[];
+  kept: string[]; // of each gradient: prompts whose forward pass was the rollout's, of all
 }
 
 const settings = (values: Record<string, unknown>): FlagSetting[] =>
@@ -50,12 +51,15 @@ async function run(values: Record<string, unknown>, options: { path?: string; st
   }
   const native = await loadNative().openPolicy(BUNDLED_POLICY, { type: 'auto', threads: 2 });
   const requests: GradientRequest[] = [];
+  const kept: string[] = [];
   const policy: NativePolicy = new Proxy(native, {
     get(target, name) {
       if (name === 'accumulateGradient') {
-        return (request: GradientRequest) => {
+        return async (request: GradientRequest) => {
           requests.push(request);
-          return target.accumulateGradient(request);
+          const result = await target.accumulateGradient(request);
+          kept.push(`${result.keptPrompts}/${request.promptLengths.length}`);
+          return result;
         };
       }
       const value = Reflect.get(target, name, target);
@@ -79,7 +83,7 @@ async function run(values: Record<string, unknown>, options: { path?: string; st
         note: (text) => notes.push(text),
       },
     });
-    return { path, result, notes, requests };
+    return { path, result, notes, requests, kept };
   } finally {
     native.close();
   }
@@ -280,6 +284,24 @@ test("metrics have TRL's names, and num_tokens grows", async () => {
   }
   assert.is(first.learning_rate, 0, 'warm-up begins at 0, as in transformers');
   assert.ok((second.num_tokens as number) > (first.num_tokens as number));
+});
+
+test('gradients use the pass of the rollout until the adapter changes', async () => {
+  const all = (kept: string[]) => kept.every((share) => share.split('/')[0] === share.split('/')[1]);
+  // With every label tried, a penalty that needs the reference policy, and a step in two parts.
+  const options = {
+    'grpo.max_steps': 2,
+    'grpo.label_exploration': 2,
+    'grpo.beta': 0.04,
+    'optimizer.warmup_ratio': 0, // the first update counts
+  };
+  const whole = await run({ ...options, 'grpo.gradient_accumulation_steps': 2 });
+  assert.is(whole.kept.length, 4);
+  assert.ok(all(whole.kept), whole.kept.join());
+  const twice = await run({ ...options, 'grpo.num_iterations': 2 });
+  assert.is(twice.kept.length, 2);
+  assert.ok(all(twice.kept.slice(0, 1)), twice.kept.join());
+  assert.match(twice.kept[1] as string, /^0\//, 'after an update there is nothing to use');
 });
 
 test.run();

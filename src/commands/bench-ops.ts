@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'clipanion';
 import { benchProducts, PRODUCT_TYPES } from '../bench/products.js';
+import { Progress } from '../run/progress.js';
 import { BaseCommand } from './base.js';
 import { oneOf, wholeNumber } from './options.js';
 
@@ -20,7 +21,10 @@ export class BenchOpsCommand extends BaseCommand {
   protected async run(signal: AbortSignal): Promise<number> {
     const types = this.type === undefined ? PRODUCT_TYPES : [oneOf('--type', this.type, PRODUCT_TYPES)];
     const threads = wholeNumber('--threads', this.threads, 1, 512);
-    const results = await benchProducts(types, threads, ({ name }) => this.note(name), signal);
+    const progress = new Progress(this.context.stderr);
+    const done = ({ name, type }: { name: string; type: string }) => progress.update(`${type}: ${name}`, false);
+    const results = await benchProducts(types, threads, done, signal);
+    progress.end();
     if (this.json) {
       this.print(JSON.stringify(results));
       return 0;
