@@ -1,7 +1,7 @@
 // The operations of the Gemma graph that ggml has not, or not fast or exact enough, as custom nodes of a ggml graph
 // (CPU). Matrices are [columns, rows] in ggml's order. Each forward stands beside its backward;
-// native/tests/ops_test.cpp proves every pair by finite differences. Another backend gives these functions another
-// body; the graph stays. Threads meet at every node, so a node does as much as it can.
+// native/tests/ops_test.cpp and attention_test.cpp prove every pair by finite differences. Another backend gives these
+// functions another body; the graph stays. Threads meet at every node, so a node does as much as it can.
 //   ops.cpp            products with frozen weights and LoRA
 //   ops_rows.cpp       embedding, norms, RoPE, GeGLU: a row for itself
 //   ops_attention.cpp  attention over a plan
