@@ -1,16 +1,18 @@
 /**
  * How the time of a step grows with G, prompt length and completion length, and how flat memory stays: the tables and plots of
  * docs/benchmarks.md.
- *
- * usage: node bench/growth.mjs MODEL.gguf [--type auto] [--threads N] [--steps 3] [--out docs/benchmarks] [--only growth,memory,neighbour]
  */
-import { execFile, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { plotLines } from './plot.mjs';
+import { measureSteps, SHAPE } from './step.mjs';
+
+const PARTS = { growth, memory, neighbour };
+const usage = `usage: node bench/growth.mjs MODEL.gguf [--type auto] [--threads N] [--steps 3] [--out docs/benchmarks] [--only ${Object.keys(PARTS)}]`;
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -19,34 +21,24 @@ const { values: flags, positionals } = parseArgs({
     threads: { type: 'string', default: String(availableParallelism()) },
     steps: { type: 'string', default: '3' },
     out: { type: 'string', default: fileURLToPath(new URL('../docs/benchmarks', import.meta.url)) },
-    only: { type: 'string', default: 'growth,memory,neighbour' },
+    only: { type: 'string', default: Object.keys(PARTS).join() },
   },
 });
 const [model] = positionals;
-if (!model) {
-  console.error(readFileSync(fileURLToPath(import.meta.url), 'utf8').match(/usage: .*/)[0]);
+const wanted = flags.only.split(',');
+if (!model || !wanted.every((part) => part in PARTS)) {
+  console.error(usage);
   process.exit(2);
 }
-const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
-const wanted = flags.only.split(',');
 mkdirSync(flags.out, { recursive: true });
 
-const SHAPE = { prompts: 2, generations: 8, 'prompt-tokens': 127, 'completion-tokens': 16, 'lora-r': 16 };
 const AXES = [
   { option: 'generations', title: 'completions of a prompt (G)', values: [1, 2, 4, 8, 16, 32] },
-  { option: 'prompt-tokens', title: 'prompt, tokens', values: [64, 128, 256, 512, 1024, 2048] },
-  { option: 'completion-tokens', title: 'completion, tokens', values: [4, 8, 16, 32, 64, 128] },
+  { option: 'promptTokens', title: 'prompt, tokens', values: [64, 128, 256, 512, 1024, 2048] },
+  { option: 'completionTokens', title: 'completion, tokens', values: [4, 8, 16, 32, 64, 128] },
 ];
 
-async function measure(shape, steps) {
-  const args = Object.entries({ ...shape, steps, type: flags.type, threads: flags.threads, model });
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    [cli, 'bench', 'step', '--json', ...args.flatMap(([name, value]) => [`--${name}`, String(value)])],
-    { maxBuffer: 1 << 26 },
-  );
-  return JSON.parse(stdout);
-}
+const measure = (shape, steps) => measureSteps({ ...shape, steps, type: flags.type, threads: flags.threads, model });
 
 async function growth() {
   const rows = [];
@@ -95,6 +87,4 @@ async function neighbour() {
   }
 }
 
-for (const [name, run] of Object.entries({ growth, memory, neighbour })) {
-  if (wanted.includes(name)) await run();
-}
+for (const part of wanted) await PARTS[part]();

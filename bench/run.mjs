@@ -6,14 +6,14 @@
  * (step), llama-cpp-python (generate), faster-whisper (transcribe). In a comparison both sides stay loaded and take turns, so
  * what else the machine does strikes both. Prints medians and the ratio of the medians; --json FILE keeps every figure.
  */
-import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { benchProducts, PRODUCT_TYPES } from '../dist/bench/products.js';
 import { BUNDLED_POLICY } from '../dist/run/inputs.js';
+import { measureSteps, options, SHAPE, SHORT_SHAPE } from './step.mjs';
 import { Worker } from './worker.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
@@ -46,10 +46,6 @@ if (flags.help || fault) {
 }
 
 const model = flags.dir ? join(flags.dir, 'gemma-3-270m-q4_k_m.gguf') : BUNDLED_POLICY;
-const shape = { prompts: 2, generations: 8, promptTokens: 127, completionTokens: 16, loraR: 16 };
-/** That of the Python programme this one takes the place of. */
-const short = { prompts: 1, generations: 4, promptTokens: 200, completionTokens: 5, loraR: 8 };
-
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 const seconds = (s) => `${s.toFixed(s < 1 ? 3 : 2)} s`;
 const gigabytes = (bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
@@ -64,20 +60,12 @@ function comparison({ name, ours, oursWith, theirs, theirsWith }) {
   };
 }
 
-/** {promptTokens: 3} as --prompt-tokens 3 */
-function options(values) {
-  return Object.entries(values).flatMap(([key, value]) => [
-    `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`,
-    String(value),
-  ]);
-}
-
 function comparisons() {
   const { dir } = flags;
   const steps = [
-    ['step-f32', shape, 'f32', 'float32'],
-    ['step-bf16', shape, 'bf16', 'bfloat16'],
-    ['step-short', short, 'f32', 'float32'],
+    ['step-f32', SHAPE, 'f32', 'float32'],
+    ['step-bf16', SHAPE, 'bf16', 'bfloat16'],
+    ['step-short', SHORT_SHAPE, 'f32', 'float32'],
   ].map(([name, of, type, dtype]) => ({
     name,
     ours: 'step.mjs',
@@ -85,7 +73,7 @@ function comparisons() {
     theirs: 'trl_step.py',
     theirsWith: { model: join(dir, 'gemma-3-270m'), threads, dtype, ...of },
   }));
-  const { loraR: _, ...generated } = shape;
+  const { loraR: _, ...generated } = SHAPE;
   return [
     ...steps,
     {
@@ -137,13 +125,7 @@ async function compare({ name, ours, theirs }) {
 
 function usualSet() {
   const step = (type) => async () => {
-    // A process of its own, whose peak memory is that of these steps alone.
-    const { stdout } = await promisify(execFile)(process.execPath, [
-      join(here, '../dist/cli.js'),
-      ...['bench', 'step', '--json'],
-      ...options({ model, type, ...shape, threads, steps: 5 * rounds }),
-    ]);
-    const result = JSON.parse(stdout);
+    const result = await measureSteps({ model, type, ...SHAPE, threads, steps: 5 * rounds });
     const { total, within_passes: _, ...parts } = result.breakdown;
     console.log(
       `step-${type}: ${seconds(result.median_seconds_per_step)} a step, ${result.times_bound.toFixed(2)} times the bound of ` +

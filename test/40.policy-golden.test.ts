@@ -4,11 +4,9 @@
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { GradientRequest, NativeAdapter, NativePolicy } from '../src/native/addon.js';
-import { loadNative } from '../src/native/load.js';
+import type { GradientRequest, NativeAdapter } from '../src/native/addon.js';
 import {
   active,
-  GOLDEN_MODEL,
   type GradientCase,
   golden,
   goldenAdapter,
@@ -18,19 +16,11 @@ import {
   rolloutRequest,
   row,
   within,
+  withPolicy,
 } from './golden/golden.js';
 
 const BOUND = 1e-4;
 const L = meta.max_completion_length;
-
-async function withPolicy(use: (policy: NativePolicy) => Promise<void>): Promise<void> {
-  const policy = await loadNative().openPolicy(GOLDEN_MODEL, { type: 'f32', threads: 2 });
-  try {
-    await use(policy);
-  } finally {
-    policy.close();
-  }
-}
 
 function gradientRequest(adapter: NativeAdapter, c: GradientCase): GradientRequest {
   return {

@@ -9,11 +9,9 @@ import {
   type RolloutRequest,
   type RolloutResult,
 } from '../src/native/addon.js';
-import { loadNative } from '../src/native/load.js';
 import {
   active,
   flatten,
-  GOLDEN_MODEL,
   golden,
   goldenAdapter,
   maxRelative,
@@ -23,19 +21,11 @@ import {
   row,
   someTokens,
   within,
+  withPolicy,
 } from './golden/golden.js';
 import { chiSquareDeviate, restricted } from './golden/statistics.js';
 
 const L = 16;
-
-async function withPolicy(use: (policy: NativePolicy) => Promise<void>, threads = 2): Promise<void> {
-  const policy = await loadNative().openPolicy(GOLDEN_MODEL, { type: 'f32', threads });
-  try {
-    await use(policy);
-  } finally {
-    policy.close();
-  }
-}
 
 const completion = (result: RolloutResult, n: number, length = L) =>
   row(result.tokens, n, length).slice(0, result.lengths[n]);

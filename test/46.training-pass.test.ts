@@ -16,19 +16,11 @@ import {
   row,
   someTokens,
   within,
+  withPolicy,
 } from './golden/golden.js';
 
 const L = meta.max_completion_length;
 const G = meta.group;
-
-async function withPolicy(use: (policy: NativePolicy) => Promise<void>): Promise<void> {
-  const policy = await loadNative().openPolicy(GOLDEN_MODEL, { type: 'f32', threads: 2 });
-  try {
-    await use(policy);
-  } finally {
-    policy.close();
-  }
-}
 
 /** The part of the golden batch that has these completions, all of prompt `b`. */
 function part(whole: PackedRequest, b: number, completions: number[]): PackedRequest {

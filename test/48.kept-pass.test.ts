@@ -13,21 +13,13 @@ import {
   rolloutRequest,
   row,
   within,
+  withPolicy,
 } from './golden/golden.js';
 
 const L = 12;
 const ANSWERS = [[7, 11, 3], [5], [9, 2, 4, 6, 8]];
 const SAMPLED = 4;
 const G = SAMPLED + ANSWERS.length;
-
-async function withPolicy(use: (policy: NativePolicy) => Promise<void>): Promise<void> {
-  const policy = await loadNative().openPolicy(GOLDEN_MODEL, { type: 'f32', threads: 2 });
-  try {
-    await use(policy);
-  } finally {
-    policy.close();
-  }
-}
 
 /** Sampled completions of different lengths, and given ones. */
 const request = (policy: NativePolicy, adapter: NativeAdapter) =>

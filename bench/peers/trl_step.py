@@ -10,9 +10,7 @@ logging to trackers, a reference model (beta = 0).
 """
 
 import argparse
-import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -41,13 +39,10 @@ import peft  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 import trl  # noqa: E402
+from protocol import peak_rss_bytes, say  # noqa: E402
 
 torch.set_num_threads(args.threads)
 transformers.utils.logging.disable_progress_bar()
-
-
-def say(**record):
-    print(json.dumps(record), file=sys.__stdout__, flush=True)
 
 
 def prompt(tokenizer, number):
@@ -72,7 +67,7 @@ class Alternate(transformers.TrainerCallback):
     def on_step_begin(self, _args, state, control, **_):
         if state.global_step > 0:
             if not sys.stdin.readline():
-                say(peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+                say(peak_rss_bytes=peak_rss_bytes())
                 sys.stdout.flush()
                 os._exit(0)  # the trainer has no way to leave before a step
         self.start = time.perf_counter()

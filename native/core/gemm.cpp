@@ -46,13 +46,6 @@ const GemmIsa * forced = nullptr;
 
 const GemmIsa & isa() { return forced ? *forced : *gemm_isas()[0]; }
 
-// The part of [0, n) that is thread ith's, in whole units.
-void share(int64_t n, int64_t unit, int ith, int nth, int64_t & begin, int64_t & end) {
-    const int64_t units = (n + unit - 1) / unit;
-    begin = std::min(n, units * ith / nth * unit);
-    end = std::min(n, units * (ith + 1) / nth * unit);
-}
-
 // Columns of Y are shared out in cache lines, which is also half a panel of the widest kernel and half a block of q8_0.
 constexpr int64_t UNIT = 16;
 // A narrow Y of many rows (LoRA) is shared out by rows, in panels of the widest kernel: as a value depends on neither,
@@ -84,8 +77,21 @@ const char * gemm_kernel() { return isa().name; }
 
 size_t gemm_scratch_bytes() { return isa().scratch_bytes; }
 
-static GemmTask whole(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y,
-                      int64_t ldy, int64_t m, bool accumulate, void * scratch) {
+GemmPart gemm_part(int64_t m, int64_t n, int ith, int nth) {
+    if (n < 4 * UNIT * nth && m >= 2 * ROW_UNIT)
+        return {share(m, ith, nth, ROW_UNIT), {0, n}};
+    return {{0, m}, share(n, ith, nth, UNIT)};
+}
+
+void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
+          bool accumulate, int ith, int nth, void * scratch) {
+    const GemmPart part = gemm_part(m, transposed ? weights.cols : weights.rows, ith, nth);
+    gemm_columns(weights, transposed, x + part.rows.begin * ldx, ldx, y + part.rows.begin * ldy, ldy,
+                 part.rows.end - part.rows.begin, accumulate, part.columns.begin, part.columns.end, scratch);
+}
+
+void gemm_columns(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy,
+                  int64_t m, bool accumulate, int64_t n0, int64_t n1, void * scratch) {
     GemmTask task;
     task.x = {reinterpret_cast<const char *>(x), static_cast<size_t>(ldx) * sizeof(float), GGML_TYPE_F32};
     task.b = {static_cast<const char *>(weights.data), weights.row_bytes, weights.type};
@@ -94,31 +100,11 @@ static GemmTask whole(const GemmWeights & weights, bool transposed, const float 
     task.ldy = ldy;
     task.m0 = 0;
     task.m1 = m;
+    task.n0 = n0;
+    task.n1 = n1;
     task.k = transposed ? weights.rows : weights.cols;
     task.accumulate = accumulate;
     task.scratch = static_cast<float *>(scratch);
-    task.n0 = 0;
-    task.n1 = transposed ? weights.cols : weights.rows;
-    return task;
-}
-
-void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
-          bool accumulate, int ith, int nth, void * scratch) {
-    GemmTask task = whole(weights, transposed, x, ldx, y, ldy, m, accumulate, scratch);
-    const int64_t n = task.n1;
-    if (n < 4 * UNIT * nth && m >= 2 * ROW_UNIT) {
-        share(m, ROW_UNIT, ith, nth, task.m0, task.m1);
-    } else {
-        share(n, UNIT, ith, nth, task.n0, task.n1);
-    }
-    isa().multiply(task);
-}
-
-void gemm_columns(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy,
-                  int64_t m, bool accumulate, int64_t n0, int64_t n1, void * scratch) {
-    GemmTask task = whole(weights, transposed, x, ldx, y, ldy, m, accumulate, scratch);
-    task.n0 = n0;
-    task.n1 = n1;
     isa().multiply(task);
 }
 
@@ -134,7 +120,9 @@ void gemm_outer(const float * x, int64_t ldx, const float * z, int64_t ldz, floa
     task.t = t;
     task.rb = rb;
     task.scratch = static_cast<float *>(scratch);
-    share(ra, UNIT, ith, nth, task.i0, task.i1);
+    const auto [begin, end] = share(ra, ith, nth, UNIT);
+    task.i0 = begin;
+    task.i1 = end;
     isa().outer(task);
 }
 

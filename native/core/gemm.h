@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "ggml.h"
+#include "share.h"
 
 namespace vg {
 
@@ -26,6 +27,12 @@ struct GemmWeights {
 // more. Where ldx or ldy is a multiple of 1024 floats, a little padding saves cache conflicts (up to 10%).
 void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
           bool accumulate, int ith, int nth, void * scratch);
+
+// The part of a Y [m, n] that gemm() gives to a thread.
+struct GemmPart {
+    Range rows, columns;
+};
+GemmPart gemm_part(int64_t m, int64_t n, int ith, int nth);
 
 // Columns [n0, n1) of Y alone, by the calling thread alone: y is the first element of the whole Y. n0 is a multiple of
 // 16 where W is transposed and stored as q8_0.

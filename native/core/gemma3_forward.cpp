@@ -1,5 +1,6 @@
 #include "gemma3_forward.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace vg {
@@ -11,6 +12,7 @@ Gemma3Forward::Gemma3Forward(const Gemma3 & model, Engine & engine, const Forwar
     : model_(model), p_(model.params()), engine_(engine), pass_(pass),
       ctx_(make_context(most_nodes(p_), most_nodes(p_))), ops_(engine, ctx_.get()),
       graph_(ggml_new_graph_custom(ctx_.get(), most_nodes(p_), false)) {
+    pass.ropes->reserve(*std::max_element(pass.positions.begin(), pass.positions.end()) + 1);
     ggml_tensor * x = ops_.embed(model.token_embd(), pass.tokens, std::sqrt(float(p_.n_embd)));
     x = keep(x, pass.tape ? pass.tape->layer(0).x : nullptr);
     for (int i = 0; i < p_.n_layer; ++i)

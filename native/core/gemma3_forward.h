@@ -21,10 +21,10 @@ struct ForwardPass {
     std::vector<int32_t> head_rows;  // [R] tokens whose hidden state is wanted
     AttentionPlan plan;              // keys are cells
     const KvCache * cache = nullptr;
-    const Ropes * ropes = nullptr;  // with rows for all positions
-    const Lora * lora = nullptr;    // null: the model alone
-    const Tape * tape = nullptr;    // null: nothing is kept. `cache` is the tape's, then.
-    int64_t tape_row = 0;           // of the first token; the others follow
+    Ropes * ropes = nullptr;      // gets rows for all positions
+    const Lora * lora = nullptr;  // null: the model alone
+    const Tape * tape = nullptr;  // null: nothing is kept. `cache` is the tape's, then.
+    int64_t tape_row = 0;         // of the first token; the others follow
 };
 
 class Gemma3Forward {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "head.h"
 #include "packed_batch.h"
 
 namespace vg {
@@ -51,6 +52,16 @@ struct KeptPass {
 };
 
 // The prompt of `kept` with the same tokens and the same completions as prompt b of `input`, -1 where there is none.
-int64_t find_kept(const KeptPass & kept, const PackedInput & input, int64_t b);
+// guess: where to look first.
+int64_t find_kept(const KeptPass & kept, const PackedInput & input, int64_t b, int64_t guess);
+
+// What a training pass over `batch` would have found.
+struct Recalled {
+    std::vector<int32_t> rows, cells;  // [T] of the batch's tokens
+    Head::Sweep sweep;
+};
+// batch: packed prompts of `input`; its keys become cells. prompts [B]: which prompt of `kept` each of the input's is.
+Recalled recall(const KeptPass & kept, const PackedInput & input, const std::vector<int64_t> & prompts,
+                PackedBatch & batch, int64_t D);
 
 }  // namespace vg

@@ -27,7 +27,7 @@ ggml_tensor * Ops::node(Engine::Work work, int64_t ne0, int64_t ne1, std::initia
 
 // Columns of a result are shared out in cache lines.
 static constexpr int64_t kColumns = 16;
-// Rows of a narrow result, in panels of the widest kernel; where there are many.
+// Rows of a narrow result, in panels of the widest kernel.
 static constexpr int64_t kRows = 32;
 
 static void scale_rows(float * y, int64_t ldy, int64_t rows, int64_t cols, float scale) {
@@ -42,22 +42,13 @@ ggml_tensor * Ops::lora_in(const LoraGroup & lora, ggml_tensor * x, float scale)
     engine_.reserve_scratch(gemm_scratch_bytes());
     return node(Engine::LORA, lora.width, x->ne[1], {x}, [this, &lora, scale](ggml_tensor * z, int ith, int nth) {
         const ggml_tensor * x = z->src[0];
-        const int64_t T = z->ne[1];
-        if (T >= 2 * kRows) {
-            const auto [begin, end] = share(T, ith, nth, kRows);
-            if (begin == end)
-                return;
-            gemm_columns(weights_of(lora.a), false, row(x, begin), stride(x), row(z, begin), stride(z), end - begin,
-                         false, 0, lora.width, engine_.scratch(ith));
-            scale_rows(row(z, begin), stride(z), end - begin, lora.width, scale);
+        const auto [rows, columns] = gemm_part(z->ne[1], z->ne[0], ith, nth);
+        const int64_t m = rows.end - rows.begin, n = columns.end - columns.begin;
+        if (m == 0 || n == 0)
             return;
-        }
-        const auto [begin, end] = share(lora.width, ith, nth, kColumns);
-        if (begin == end)
-            return;
-        gemm_columns(weights_of(lora.a), false, cdata(x), stride(x), data(z), stride(z), T, false, begin, end,
-                     engine_.scratch(ith));
-        scale_rows(data(z) + begin, stride(z), T, end - begin, scale);
+        gemm_columns(weights_of(lora.a), false, row(x, rows.begin), stride(x), row(z, rows.begin), stride(z), m, false,
+                     columns.begin, columns.end, engine_.scratch(ith));
+        scale_rows(row(z, rows.begin) + columns.begin, stride(z), m, n, scale);
     });
 }
 

@@ -23,6 +23,18 @@ BlockRows block_rows(const AttentionPlan & plan, const AttentionBlock & block, i
     return {plan.n_head, block.n_q, int64_t{head_dim} * plan.n_head, width * plan.n_head};
 }
 
+// f(offset, first, last, width) for each score row of this thread, which sees the columns [first, last).
+template <class F> void each_row(const AttentionPlan & plan, int window, int ith, int nth, F f) {
+    const auto [begin, end] = share(int64_t(plan.rows.size()), ith, nth, 1);
+    for (int64_t t = begin; t < end; ++t) {
+        const auto & row = plan.rows[size_t(t)];
+        const int last = row.position + 1;
+        const int first = window > 0 ? std::max(0, last - window) : 0;
+        for (int h = 0; h < plan.n_head; ++h)
+            f(row.offset + int64_t{h} * row.width, first, last, row.width);
+    }
+}
+
 constexpr int64_t kStripe = 128;  // keys of a thread's turn
 
 }  // namespace
@@ -61,28 +73,22 @@ ggml_tensor * Ops::attention_scores(ggml_tensor * q, ggml_tensor * k, const Atte
 ggml_tensor * Ops::attention_softmax(ggml_tensor * scores, const AttentionPlan & plan, float scale, int window) {
     return node(
         Engine::ATTENTION, plan.score_floats, 1, {scores}, [&plan, scale, window](ggml_tensor * dst, int ith, int nth) {
-            const auto [begin, end] = share(int64_t(plan.rows.size()), ith, nth, 1);
-            for (int64_t t = begin; t < end; ++t) {
-                const auto & row = plan.rows[size_t(t)];
-                const int last = row.position + 1;
-                const int first = window > 0 ? std::max(0, last - window) : 0;
-                for (int h = 0; h < plan.n_head; ++h) {
-                    const float * s = cdata(dst->src[0]) + row.offset + int64_t{h} * row.width;
-                    float * y = data(dst) + row.offset + int64_t{h} * row.width;
-                    float max = s[first];
-                    for (int c = first; c < last; ++c)
-                        max = s[c] > max ? s[c] : max;
-                    std::fill(y, y + first, 0.0f);
-                    vf_map(s + first, y + first, last - first, [&](const vf & v) { return vf_exp((v - max) * scale); });
-                    double sum = 0;
-                    for (int c = first; c < last; ++c)
-                        sum += double(y[c]);
-                    const float inverse = float(1.0 / sum);
-                    for (int c = first; c < last; ++c)
-                        y[c] *= inverse;
-                    std::fill(y + last, y + row.width, 0.0f);
-                }
-            }
+            each_row(plan, window, ith, nth, [&](int64_t offset, int first, int last, int width) {
+                const float * s = cdata(dst->src[0]) + offset;
+                float * y = data(dst) + offset;
+                float max = s[first];
+                for (int c = first; c < last; ++c)
+                    max = s[c] > max ? s[c] : max;
+                std::fill(y, y + first, 0.0f);
+                vf_map(s + first, y + first, last - first, [&](const vf & v) { return vf_exp((v - max) * scale); });
+                double sum = 0;
+                for (int c = first; c < last; ++c)
+                    sum += double(y[c]);
+                const float inverse = float(1.0 / sum);
+                for (int c = first; c < last; ++c)
+                    y[c] *= inverse;
+                std::fill(y + last, y + width, 0.0f);
+            });
         });
 }
 
@@ -90,26 +96,19 @@ ggml_tensor * Ops::attention_softmax_back(ggml_tensor * p, ggml_tensor * dp, con
                                           int window) {
     return node(Engine::ATTENTION, plan.score_floats, 1, {p, dp},
                 [&plan, scale, window](ggml_tensor * dst, int ith, int nth) {
-                    const auto [begin, end] = share(int64_t(plan.rows.size()), ith, nth, 1);
-                    for (int64_t t = begin; t < end; ++t) {
-                        const auto & row = plan.rows[size_t(t)];
-                        const int last = row.position + 1;
-                        const int first = window > 0 ? std::max(0, last - window) : 0;
-                        for (int h = 0; h < plan.n_head; ++h) {
-                            const auto at = row.offset + int64_t{h} * row.width;
-                            const float * prob = cdata(dst->src[0]) + at;
-                            const float * dprob = cdata(dst->src[1]) + at;
-                            float * ds = data(dst) + at;
-                            double dot = 0;
-                            for (int c = first; c < last; ++c)
-                                dot += double(prob[c]) * double(dprob[c]);
-                            const float mean = float(dot);
-                            std::fill(ds, ds + first, 0.0f);
-                            for (int c = first; c < last; ++c)
-                                ds[c] = scale * prob[c] * (dprob[c] - mean);
-                            std::fill(ds + last, ds + row.width, 0.0f);
-                        }
-                    }
+                    each_row(plan, window, ith, nth, [&](int64_t offset, int first, int last, int width) {
+                        const float * prob = cdata(dst->src[0]) + offset;
+                        const float * dprob = cdata(dst->src[1]) + offset;
+                        float * ds = data(dst) + offset;
+                        double dot = 0;
+                        for (int c = first; c < last; ++c)
+                            dot += double(prob[c]) * double(dprob[c]);
+                        const float mean = float(dot);
+                        std::fill(ds, ds + first, 0.0f);
+                        for (int c = first; c < last; ++c)
+                            ds[c] = scale * prob[c] * (dprob[c] - mean);
+                        std::fill(ds + last, ds + width, 0.0f);
+                    });
                 });
 }
 

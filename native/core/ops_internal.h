@@ -1,11 +1,11 @@
-// Shared by ops*.cpp: tensors as plain float rows, and how threads share them.
+// Shared by ops*.cpp and head.cpp: tensors as plain float rows.
 #pragma once
 
-#include <algorithm>
 #include <cstring>
 
 #include "gemm.h"
 #include "ops.h"
+#include "share.h"
 
 namespace vg {
 
@@ -14,16 +14,6 @@ inline const float * cdata(const ggml_tensor * t) { return static_cast<const flo
 inline int64_t stride(const ggml_tensor * t) { return int64_t(t->nb[1] / sizeof(float)); }
 inline const float * row(const ggml_tensor * t, int64_t i) { return cdata(t) + i * stride(t); }
 inline float * row(ggml_tensor * t, int64_t i) { return data(t) + i * stride(t); }
-
-// The part of n that thread ith of nth owns, cut at multiples of `unit`.
-struct Range {
-    int64_t begin, end;
-    bool empty() const { return begin >= end; }
-};
-inline Range share(int64_t n, int ith, int nth, int64_t unit) {
-    const int64_t units = (n + unit - 1) / unit;
-    return {std::min(n, units * ith / nth * unit), std::min(n, units * (ith + 1) / nth * unit)};
-}
 
 // Row i of a matrix of any type, as floats.
 inline void stored_row(const ggml_tensor * w, int64_t i, float * to) {

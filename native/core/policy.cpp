@@ -156,7 +156,6 @@ ForwardPass Policy::packed_pass(const PackedBatch & batch, const KvCache & cache
     pass.cache = &cache;
     pass.ropes = ropes_.get();
     pass.lora = lora;
-    ropes_->reserve(*std::max_element(batch.positions.begin(), batch.positions.end()) + 1);
     return pass;
 }
 
@@ -217,7 +216,7 @@ GradientResult Policy::accumulate_gradient(const GradientRequest & request, cons
     std::vector<int64_t> kept(size_t(input.n_prompts), -1), on_tape, others;
     for (int64_t b = 0; b < input.n_prompts; ++b) {
         if (same_policy)
-            kept[size_t(b)] = find_kept(kept_, input, b);
+            kept[size_t(b)] = find_kept(kept_, input, b, b > 0 ? kept[size_t(b - 1)] + 1 : 0);
         (kept[size_t(b)] >= 0 ? on_tape : others).push_back(b);
     }
     out.kept_prompts = int64_t(on_tape.size());
@@ -225,35 +224,8 @@ GradientResult Policy::accumulate_gradient(const GradientRequest & request, cons
         auto batch = pack(input, prompts, params().n_head);
         if (batch.targets.empty())
             continue;
-        std::vector<int32_t> rows, cells;
-        for (TokenOrigin t : batch.origins) {
-            const int64_t to = kept[size_t(t.prompt)];
-            if (t.completion >= 0)
-                t.completion += int32_t((to - t.prompt) * input.n_generations);
-            t.prompt = int32_t(to);
-            rows.push_back(int32_t(kept_.row_of(t)));
-            cells.push_back(int32_t(kept_.cell_of(t)));
-        }
-        Head::Sweep sweep;
-        const auto D = size_t(params().n_embd);
-        for (const int32_t row : batch.head_rows) {
-            const auto column = size_t(kept_.columns[size_t(rows[size_t(row)])]);
-            sweep.lse.push_back(kept_.lse[column]);
-            sweep.entropy.push_back(kept_.entropy[column]);
-            const float * from = kept_.expectation.data() + column * D;
-            sweep.expectation.insert(sweep.expectation.end(), from, from + D);
-        }
-        for (const auto & target : batch.targets) {
-            const int64_t n = target.slot / input.max_length, b = n / input.n_generations;
-            const int64_t own = n + (kept[size_t(b)] - b) * input.n_generations;
-            sweep.target_logits.push_back(
-                kept_.target_logits[size_t(own * kept_.max_length + target.slot % input.max_length)]);
-        }
-        // The keys of a block follow one another in the cache as they do in the stream.
-        for (auto & block : batch.plan.blocks)
-            block.k = cells[size_t(block.k)];
-        batch.plan.n_keys = kept_.n_cells;
-        add_gradient(request, batch, sweep, std::move(rows), std::move(cells), out);
+        auto recalled = recall(kept_, input, kept, batch, params().n_embd);
+        add_gradient(request, batch, recalled.sweep, std::move(recalled.rows), std::move(recalled.cells), out);
     }
 
     for (const auto & prompts : split_prompts(input, others, kPackedBudget)) {

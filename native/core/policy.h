@@ -130,9 +130,10 @@ class Policy {
     std::mutex mutex_;
 
     std::unique_ptr<Ropes> ropes_;
-    KvCache cache_;  // of rollouts that are not kept, and of scoring
-    Tape tape_;      // of the last kept rollout, or of the present training pass
-    KeptPass kept_;  // what is on the tape
+    KvCache cache_;              // of rollouts that are not kept, and of scoring
+    Tape tape_;                  // of the last kept rollout, or of the present training pass
+    KeptPass kept_;              // what is on the tape
+    std::vector<float> logits_;  // of the rows being sampled; kept, as fresh memory costs page faults
 };
 
 }  // namespace vg

@@ -29,7 +29,6 @@ struct Policy::Generation {
     const RolloutRequest & request;
     RolloutResult out;
     size_t longest_stop = 0;
-    std::vector<float> logits;
     std::vector<size_t> answer_starts;
     std::vector<int64_t> active;  // completions that go on
     KeptPass * kept = nullptr;    // null: nothing is kept
@@ -168,7 +167,6 @@ void Policy::forward(Generation & g, ForwardPass & pass, const std::vector<Draw>
     Stopwatch watch;
     pass.lora = r.lora;
     pass.ropes = ropes_.get();
-    ropes_->reserve(*std::max_element(pass.positions.begin(), pass.positions.end()) + 1);
     if (g.kept) {
         pass.tape = &tape_;
         pass.tape_row = g.kept->n_rows;
@@ -181,8 +179,8 @@ void Policy::forward(Generation & g, ForwardPass & pass, const std::vector<Draw>
 
     for (size_t from = 0; from < draws.size(); from += size_t(kLogitRows)) {
         const auto rows = std::min(size_t(kLogitRows), draws.size() - from);
-        g.logits.resize(std::max(g.logits.size(), rows * size_t(V)));
-        const Head::Wanted wanted = {g.kept != nullptr, g.logits.data()};
+        logits_.resize(std::max(logits_.size(), rows * size_t(V)));
+        const Head::Wanted wanted = {g.kept != nullptr, logits_.data()};
         const auto sweep = head_->sweep(graph.hidden() + draws[from].row * D, int64_t(rows), {}, temperature, wanted);
         if (g.kept) {
             for (size_t i = 0; i < rows; ++i) {
@@ -205,7 +203,7 @@ void Policy::forward(Generation & g, ForwardPass & pass, const std::vector<Draw>
         engine_->parallel(kSampleFlops * double(rows) * double(head_->segment_rows()), [&](int ith, int nth) {
             for (size_t i = size_t(ith); i < rows; i += size_t(nth)) {
                 const auto & d = draws[from + i];
-                const SampledRow row = {g.logits.data() + i * size_t(V), V, sweep.segments.data() + i * Head::kSegments,
+                const SampledRow row = {logits_.data() + i * size_t(V), V, sweep.segments.data() + i * Head::kSegments,
                                         Head::kSegments, head_->segment_rows()};
                 for (int64_t n = d.n; n < d.n + d.count; ++n) {
                     const auto t = g.out.lengths[size_t(n)];
@@ -224,7 +222,7 @@ void Policy::forward(Generation & g, ForwardPass & pass, const std::vector<Draw>
             for (size_t k = 0; k < chosen[i].size(); ++k) {
                 const int64_t n = draws[from + i].n + int64_t(k);
                 const int32_t token = chosen[i][k];
-                const double logit = double(g.logits[i * size_t(V) + size_t(token)]) * double(float(1 / temperature));
+                const double logit = double(logits_[i * size_t(V) + size_t(token)]) * double(float(1 / temperature));
                 if (g.kept)
                     g.kept->target_logits[size_t(n * r.max_length + g.out.lengths[size_t(n)])] = logit;
                 const double log_prob = logit - sweep.lse[i];

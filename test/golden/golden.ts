@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as assert from 'uvu/assert';
 import type { NativeAdapter, NativePolicy, PackedRequest, RolloutRequest } from '../../src/native/addon.js';
+import { loadNative } from '../../src/native/load.js';
 
 export type Numbers = Float32Array | Float64Array | Int32Array;
 export interface StoredTensor {
@@ -168,6 +169,16 @@ export function rolloutRequest(adapter: NativeAdapter | null, change: Partial<Ro
     promptKeys: Uint32Array.from(meta.prompts, (_, i) => 100 + i),
     ...change,
   };
+}
+
+/** The golden model in f32, closed afterwards. */
+export async function withPolicy(use: (policy: NativePolicy) => Promise<void>, threads = 2): Promise<void> {
+  const policy = await loadNative().openPolicy(GOLDEN_MODEL, { type: 'f32', threads });
+  try {
+    await use(policy);
+  } finally {
+    policy.close();
+  }
 }
 
 /** An adapter with the golden matrices of `set`: 'start' or 'final'. */

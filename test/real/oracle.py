@@ -60,6 +60,11 @@ def encode(tokenizer, text, bos):
     return ([2] if bos else []) + ids
 
 
+def cases(tokenizer, chosen):
+    prompts = [encode(tokenizer, CASES[i][0], True) for i in chosen]
+    return prompts, [encode(tokenizer, c, False) for i in chosen for c in CASES[i][1]]
+
+
 def pack(completions):
     length = max(map(len, completions))
     rows = torch.zeros(len(completions), length, dtype=torch.int32)
@@ -76,8 +81,7 @@ def write(out, part, meta, tensors):
 
 
 def part_logprobs(model, tokenizer, out):
-    prompts = [encode(tokenizer, p, True) for p, _ in CASES]
-    completions = [encode(tokenizer, c, False) for _, pair in CASES for c in pair]
+    prompts, completions = cases(tokenizer, range(len(CASES)))
     rows, length = pack(completions)
     assert max(map(len, prompts)) > 512
     with torch.no_grad():
@@ -102,9 +106,7 @@ def add_adapter(model, rank, alpha):
 
 
 def part_gradients(model, tokenizer, out):
-    chosen = [0, 2, 7]
-    prompts = [encode(tokenizer, CASES[i][0], True) for i in chosen]
-    completions = [encode(tokenizer, c, False) for i in chosen for c in CASES[i][1]]
+    prompts, completions = cases(tokenizer, [0, 2, 7])
     lengths = list(map(len, completions))
     rows, length = pack(completions)
     advantages, epsilon, epsilon_high, beta = [1.2, -0.8, 0.7, -1.1, 0.5, -0.9], 0.2, 0.28, 0.04
@@ -130,9 +132,7 @@ def part_gradients(model, tokenizer, out):
 
 def part_steps(model, tokenizer, out):
     """Ten AdamW updates on fixed completions: the old probabilities are those of the start, so ratios move and clip."""
-    chosen = [0, 4, 6]
-    prompts = [encode(tokenizer, CASES[i][0], True) for i in chosen]
-    completions = [encode(tokenizer, c, False) for i in chosen for c in CASES[i][1]]
+    prompts, completions = cases(tokenizer, [0, 4, 6])
     lengths = list(map(len, completions))
     rows, length = pack(completions)
     advantages, epsilon, epsilon_high, beta = [1.0, -1.0, 0.7, -0.7, 0.9, -0.9], 0.2, 0.28, 0.04

@@ -14,7 +14,15 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { BaseType, NativeAdapter, NativePolicy } from '../../src/native/addon.js';
 import { loadNative } from '../../src/native/load.js';
-import { active, flatten, maxAbsolute, maxRelative, readSafetensors, type StoredTensor } from '../golden/golden.js';
+import {
+  active,
+  flatten,
+  maxAbsolute,
+  maxRelative,
+  readSafetensors,
+  rolloutRequest,
+  type StoredTensor,
+} from '../golden/golden.js';
 import { type ErrorCount, wordErrors } from './words.js';
 
 const PARTS = ['logprobs', 'gradients', 'steps', 'types', 'greedy', 'rollout', 'wer', 'train'] as const;
@@ -296,20 +304,13 @@ async function types(): Promise<void> {
           size += (g[i] as number) ** 2;
         }
       }
-      const rollout = await policy.rollout({
-        adapter,
-        ...flatten(scored.meta.prompts),
-        numGenerations: 2,
-        maxCompletionLength: 16,
-        temperature: 1,
-        topK: 0,
-        topP: 1,
-        stopTokens: new Int32Array(0),
-        stopStrings: [],
-        seed: 7,
-        step: 0,
-        promptKeys: Uint32Array.from(scored.meta.prompts.keys()),
-      });
+      const rollout = await policy.rollout(
+        rolloutRequest(adapter, {
+          ...flatten(scored.meta.prompts),
+          numGenerations: 2,
+          promptKeys: Uint32Array.from(scored.meta.prompts.keys()),
+        }),
+      );
       const again = await policy.logProbs({
         ...of,
         adapter,
@@ -337,20 +338,15 @@ async function greedy(): Promise<void> {
   const { meta } = oracle<{ prompt: number[]; tokens: number[]; text: string }[]>('greedy');
   for (const { type } of TYPES) {
     await withPolicy(type, async (policy) => {
-      const result = await policy.rollout({
-        adapter: null,
-        ...flatten(meta.map((m) => m.prompt)),
-        numGenerations: 1,
-        maxCompletionLength: 32,
-        temperature: 0,
-        topK: 0,
-        topP: 1,
-        stopTokens: new Int32Array(0),
-        stopStrings: [],
-        seed: 0,
-        step: 0,
-        promptKeys: Uint32Array.from(meta.keys()),
-      });
+      const result = await policy.rollout(
+        rolloutRequest(null, {
+          ...flatten(meta.map((m) => m.prompt)),
+          numGenerations: 1,
+          maxCompletionLength: 32,
+          temperature: 0,
+          promptKeys: Uint32Array.from(meta.keys()),
+        }),
+      );
       const wrong = meta.filter(({ tokens, text }, b) => {
         const ours = result.tokens.slice(b * 32, b * 32 + tokens.length);
         const equal = ours.join() === tokens.join() && policy.detokenize(ours, { special: false }) === text;
@@ -382,24 +378,17 @@ async function rollout(): Promise<void> {
   ] as const) {
     const policy = await loadNative().openPolicy(MODEL, { type: 'auto', threads: used });
     try {
-      const { rank, alpha, target_modules: targetModules } = meta;
-      const adapter = policy.createAdapter({ rank, alpha, targetModules, seed: 0 });
-      for (const t of adapter.tensors) t.data.set(tensor(tensors, `value.${t.name}`) as Float32Array);
+      const adapter = oracleAdapter(policy, meta, tensors);
       const prompts = flatten(order.map((b) => meta.prompts[b] as number[]));
-      const result = await policy.rollout({
-        adapter,
-        ...prompts,
-        numGenerations: 4,
-        maxCompletionLength: 24,
-        temperature: 1,
-        topK: 0,
-        topP: 1,
-        stopTokens: Int32Array.from(policy.info.stopTokens),
-        stopStrings: [],
-        seed: 42,
-        step: 1,
-        promptKeys: Uint32Array.from(order),
-      });
+      const result = await policy.rollout(
+        rolloutRequest(adapter, {
+          ...prompts,
+          numGenerations: 4,
+          maxCompletionLength: 24,
+          stopTokens: Int32Array.from(policy.info.stopTokens),
+          promptKeys: Uint32Array.from(order),
+        }),
+      );
       const first = order[0] === 0 ? 4 * 24 : 0; // compare prompts 1 and 2; the third run has them the other way round
       const rows = [result.tokens.slice(first, first + 96), result.tokens.slice(first + 96, first + 192)];
       if (order[0] === 2) rows.reverse();
