@@ -1,6 +1,9 @@
 /** What all commands share: errors become sentences and exit codes, signals abort, stdout belongs to the result. */
 import { Command } from 'clipanion';
 import { presentError } from '../errors.js';
+import { Hub } from '../hub/client.js';
+import { hubEnvironment } from '../hub/environment.js';
+import type { Progress } from '../run/progress.js';
 
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
@@ -34,6 +37,12 @@ export abstract class BaseCommand extends Command {
     } finally {
       for (const [name, listener] of listeners) process.off(name, listener);
     }
+  }
+
+  /** The hub of the environment. @param offline no request is made, as with HF_HUB_OFFLINE */
+  protected openHub(progress: Progress, offline: boolean): Hub {
+    const environment = hubEnvironment();
+    return new Hub(offline ? { ...environment, offline } : environment, { note: (text) => progress.line(text) });
   }
 
   /** A line for people: always stderr. */

@@ -51,7 +51,9 @@ export class ClassifyCommand extends ConfigCommand {
       });
     }
     const progress = this.progress();
-    using run = await openTrainedRun(this.directory, adapterChoice(this.adapter), this.settings());
+    await using hub = this.hub(progress);
+    const context = { hub, progress, signal };
+    using run = await openTrainedRun(this.directory, adapterChoice(this.adapter), this.settings(), context);
     const results: Classified[] = [];
     const clips: TranscribedClip[] = [];
     const add = (entry: Classified, clip: Omit<TranscribedClip, 'label'> | null) => {

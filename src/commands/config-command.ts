@@ -3,12 +3,16 @@ import { Option } from 'clipanion';
 import { CONFIG_FLAGS, type ConfigFlag, flagValue } from '../config/flags.js';
 import type { FlagSetting } from '../config/load.js';
 import { problem } from '../errors.js';
+import type { Hub } from '../hub/client.js';
 import { Progress } from '../run/progress.js';
 import { BaseCommand } from './base.js';
 
 export abstract class ConfigCommand extends BaseCommand {
   json = Option.Boolean('--json', false, { description: 'Print one JSON value on stdout and nothing else there.' });
   verbose = Option.Boolean('-v,--verbose', false, { description: 'Tell more on stderr.' });
+  offline = Option.Boolean('--offline', false, {
+    description: 'Make no request to the hub: what is in the cache must do. As HF_HUB_OFFLINE=1.',
+  });
 
   readonly #flags: readonly ConfigFlag[];
 
@@ -54,6 +58,10 @@ export abstract class ConfigCommand extends BaseCommand {
       });
     }
     return given;
+  }
+
+  protected hub(progress: Progress): Hub {
+    return this.openHub(progress, this.offline);
   }
 
   protected progress(): Progress {

@@ -1,11 +1,11 @@
 /** voicegrpo eval RUN: how good a run's policy is on its held-out clips, or on others. */
 import { Command, Option } from 'clipanion';
+import { type FlagSetting, loadConfig } from '../config/load.js';
 import { problem, VoiceGrpoError } from '../errors.js';
-import { hashFile, listClips } from '../pipeline/data.js';
 import { evaluate } from '../pipeline/evaluate.js';
+import { clipsForLabels, type DataConfig, type SourceContext } from '../pipeline/sources.js';
 import { transcribeClips } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
-import type { Progress } from '../run/progress.js';
 import { type AdapterChoice, openTrainedRun, type TrainedRun } from '../run/trained.js';
 import type { Evaluation, TranscribedClip } from '../types.js';
 import { ConfigCommand } from './config-command.js';
@@ -16,6 +16,12 @@ const FLAGS = [
   'whisper.model',
   'whisper.language',
   'data.source',
+  'data.revision',
+  'data.split',
+  'data.audio_column',
+  'data.text_column',
+  'data.label_column',
+  'data.samples_per_dataset',
   'data.use_text',
   'threads',
   'evaluation.batch_size',
@@ -42,9 +48,12 @@ export class EvalCommand extends ConfigCommand {
   protected async run(signal: AbortSignal): Promise<number> {
     const progress = this.progress();
     const settings = this.settings();
-    using run = await openTrainedRun(this.directory, adapterChoice(this.adapter), settings);
-    const source = settings.find(({ path }) => path === 'data.source')?.value;
-    const clips = source === undefined ? run.dataset.heldOut : await this.others(run, String(source), progress, signal);
+    await using hub = this.hub(progress);
+    const context = { hub, progress, signal };
+    using run = await openTrainedRun(this.directory, adapterChoice(this.adapter), settings, context);
+    const clips = settings.some(({ path }) => path === 'data.source')
+      ? await this.others(run, this.dataOf(run, settings), context)
+      : run.dataset.heldOut;
     const rewards = await loadRewards(run.config.rewards);
     const start = performance.now();
     const result = await evaluate(run.evaluation, run.adapter, clips, rewards, run.shares, signal);
@@ -66,26 +75,18 @@ export class EvalCommand extends ConfigCommand {
     return 0;
   }
 
-  /** All clips of another source, of the run's labels. */
-  private async others(
-    run: TrainedRun,
-    source: string,
-    progress: Progress,
-    signal: AbortSignal,
-  ): Promise<TranscribedClip[]> {
+  /** The run's settings of data under these flags: what says how to read another source does not carry over. */
+  private dataOf({ config }: TrainedRun, settings: readonly FlagSetting[]): DataConfig {
+    const { revision, split, audio_column, text_column, label_column } = loadConfig('default', settings).config.data;
+    return { ...config.data, revision, split, audio_column, text_column, label_column };
+  }
+
+  /** Clips of another source, of the run's labels: of a folder all, of a parquet dataset `samples_per_dataset` of each label. */
+  private async others(run: TrainedRun, config: DataConfig, context: SourceContext): Promise<TranscribedClip[]> {
     const { labels } = run.dataset;
-    const listed = listClips(source, labels);
-    const known = listed.filter(({ label }) => labels.includes(label));
-    if (known.length === 0) {
-      throw problem({
-        code: 'E_DATA',
-        expected: `clips of ${labels.join(', ')}, which the run was trained for`,
-        where: source,
-        got: `only ${[...new Set(listed.map(({ label }) => label))].join(', ')}`,
-        next: 'rename the folders, or train a run for these labels',
-      });
-    }
-    const clips = await Promise.all(known.map(async (clip) => ({ id: await hashFile(clip.file), ...clip })));
+    const { progress, signal } = context;
+    const clips = await clipsForLabels(config, labels, run.config.seed, context);
+    const { source } = config;
     const trained = new Set(run.dataset.train.map(({ id }) => id));
     const seen = clips.filter(({ id }) => trained.has(id)).length;
     if (seen > 0) {

@@ -4,7 +4,8 @@ import { type LoadedConfig, loadConfig, PRESETS } from '../config/load.js';
 import { problem } from '../errors.js';
 import { type TrainResult, train } from '../grpo.js';
 import { loadNative } from '../native/load.js';
-import { hashFile, loadDataset } from '../pipeline/data.js';
+import { hashFile } from '../pipeline/data.js';
+import { openDataset } from '../pipeline/sources.js';
 import { transcribeDataset } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
 import {
@@ -16,7 +17,7 @@ import {
   runFolder,
   type StoredDataset,
 } from '../run/folder.js';
-import { inputFiles, threadCount } from '../run/inputs.js';
+import { modelFiles, threadCount } from '../run/inputs.js';
 import type { Progress } from '../run/progress.js';
 import type { Evaluation, StepStats } from '../types.js';
 import { ConfigCommand } from './config-command.js';
@@ -57,19 +58,26 @@ export class TrainCommand extends ConfigCommand {
       checkNewRun(path);
     }
 
-    const files = inputFiles(config);
     const rewards = await loadRewards(config.rewards);
+    await using hub = this.hub(progress);
+    const { files, origins } = await modelFiles(config, { hub, progress, signal });
     const threads = threadCount(config);
     const native = loadNative();
     // Before the clips, so that a bad model file is known at once and not after minutes of listening.
     using policy = await native.openPolicy(files.policy, { type: config.policy.base_type, threads });
     let transcribeSeconds = 0;
     let dataset: StoredDataset;
+    let dataOrigin: Record<string, unknown> = {};
     if (resume) {
       dataset = openRun(path).dataset;
     } else {
       // clip
-      const { labels, duplicates, ...sides } = await loadDataset(config.data.source, config.data, config.seed);
+      const { labels, duplicates, origin, ...sides } = await openDataset(config.data, config.seed, {
+        hub,
+        progress,
+        signal,
+      });
+      dataOrigin = origin;
       if (duplicates > 0) {
         progress.line(`Left out ${duplicates} clips with the same audio as another one.`);
       }
@@ -92,7 +100,13 @@ export class TrainCommand extends ConfigCommand {
         seed: config.seed,
         files,
         sha256: hashes,
-        data: { source: config.data.source, train: dataset.train.length, held_out: dataset.heldOut.length },
+        models: origins,
+        data: {
+          source: config.data.source,
+          ...dataOrigin,
+          train: dataset.train.length,
+          held_out: dataset.heldOut.length,
+        },
         started: new Date().toISOString(),
       };
       createRun(folder, { loaded, manifest, dataset });

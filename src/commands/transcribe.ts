@@ -4,7 +4,8 @@ import { availableParallelism } from 'node:os';
 import { Command, Option } from 'clipanion';
 import { presentError, problem } from '../errors.js';
 import { type Outcome, Transcriber } from '../pipeline/transcript.js';
-import { BUNDLED_WHISPER } from '../run/inputs.js';
+import { BUNDLED_WHISPER, modelFile } from '../run/inputs.js';
+import { Progress } from '../run/progress.js';
 import { BaseCommand } from './base.js';
 import { oneOf, wholeNumber } from './options.js';
 
@@ -24,7 +25,11 @@ export class TranscribeCommand extends BaseCommand {
   });
 
   files = Option.Rest({ name: 'FILE', required: 1 });
-  model = Option.String('--model', { description: 'a Whisper model in ggml format; default: the bundled one' });
+  model = Option.String('--model', {
+    description:
+      "a Whisper model in ggml format, or a name on the hub such as 'base' or 'tiny.en'; default: the bundled one",
+  });
+  offline = Option.Boolean('--offline', false, { description: 'make no request to the hub' });
   language = Option.String('--language', 'auto', { description: "ISO code of the language, or 'auto'" });
   threads = Option.String('--threads', { description: 'default: all processors' });
   format = Option.String('--format', 'txt', { description: 'txt or json' });
@@ -35,7 +40,11 @@ export class TranscribeCommand extends BaseCommand {
   protected async run(signal: AbortSignal): Promise<number> {
     const threads = this.threadCount();
     const json = this.json || this.wantsJson();
-    using transcriber = await Transcriber.open({ model: this.modelFile(), language: this.language, threads });
+    using transcriber = await Transcriber.open({
+      model: await this.modelPath(signal),
+      language: this.language,
+      threads,
+    });
     const records: object[] = [];
     let failures = 0;
     const done = (outcome: Outcome) => {
@@ -56,15 +65,19 @@ export class TranscribeCommand extends BaseCommand {
     return this.files.length === 1 ? oneLine : `${file}: ${oneLine}`;
   }
 
-  private modelFile(): string {
+  /** The bundled model, a path, or a model of the hub. */
+  private async modelPath(signal: AbortSignal): Promise<string> {
     if (this.model === undefined) return BUNDLED_WHISPER;
-    if (existsSync(this.model)) return this.model;
+    const progress = new Progress(this.context.stderr);
+    await using hub = this.openHub(progress, this.offline);
+    const { path } = await modelFile('whisper', this.model, { hub, progress, signal });
+    if (existsSync(path)) return path;
     throw problem({
       code: 'E_MODEL',
       where: '--model',
       expected: 'a Whisper model in ggml format',
       got: `'${this.model}': no such file`,
-      next: 'Give a path such as models/ggml-base.bin, or leave --model out for the bundled one.',
+      next: "Give a path such as models/ggml-base.bin or a name such as 'base', or leave --model out for the bundled one.",
     });
   }
 

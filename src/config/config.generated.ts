@@ -17,9 +17,29 @@ export interface Config {
    */
   data: {
     /**
-     * 'bundled': the clips of this package. 'voicebench': VoiceBench from the Hugging Face hub. Otherwise a folder DIR/<label>/*.wav|mp3|flac|ogg, or a manifest.jsonl with audio, label and optional text.
+     * 'bundled': the clips of this package. 'voicebench': VoiceBench from the Hugging Face hub. 'org/name': another dataset of the hub. Otherwise a folder DIR/<label>/*.wav|mp3|flac|ogg, a manifest.jsonl with audio, label and optional text, or a parquet file or a folder of them.
      */
     source: string;
+    /**
+     * Branch, tag or commit of a dataset on the hub; null: a fixed commit for VoiceBench, 'main' for others.
+     */
+    revision: string | null;
+    /**
+     * Split of a dataset in parquet: '<config>/<split>-00000-of-00001.parquet'; null: 'test' for VoiceBench, 'train' for others.
+     */
+    split: string | null;
+    /**
+     * Column of a parquet dataset with the audio: bytes and path, as datasets' Audio feature has them.
+     */
+    audio_column: string;
+    /**
+     * Column of a parquet dataset with what is said; null: none.
+     */
+    text_column: string | null;
+    /**
+     * Column of a parquet dataset with the label; null: the folder that a file lies in.
+     */
+    label_column: string | null;
     /**
      * Labels to use, in this order; empty: all that the source has (VoiceBench: ifeval, commoneval, wildvoice).
      */
@@ -33,7 +53,7 @@ export interface Config {
      */
     held_out_per_dataset: number;
     /**
-     * Which clips of a label to take for training, among those that are not held out.
+     * Which clips of a label to take for training. Of a parquet dataset, 'random' takes rows that lie together, since they are fetched together.
      */
     sampling_method: 'random' | 'first' | 'last';
     /**
@@ -41,7 +61,7 @@ export interface Config {
      */
     max_duration: number;
     /**
-     * Take 'text' of the manifest for the transcript instead of transcribing the audio.
+     * Take the text of the manifest, or of text_column, for the transcript instead of transcribing the audio.
      */
     use_text: boolean;
   };
@@ -50,7 +70,7 @@ export interface Config {
    */
   whisper: {
     /**
-     * 'bundled', a model's name ('base'), or the path of a ggml Whisper file.
+     * 'bundled', a short name of ggerganov/whisper.cpp on the hub ('base', 'tiny.en', 'small-q5_1'), 'org/name:FILE', or the path of a ggml Whisper file.
      */
     model: string;
     /**
@@ -63,7 +83,7 @@ export interface Config {
    */
   policy: {
     /**
-     * 'bundled', a model's name on the hub, or the path of a Gemma 3 GGUF file.
+     * 'bundled', a repository of the hub ('org/name', 'org/name:FILE.gguf'), or the path of a Gemma 3 GGUF file.
      */
     model: string;
     /**

@@ -32,20 +32,12 @@ export interface DatasetOptions {
 /**
  * Lists the clips of a source without reading their audio.
  *
- * @param source 'bundled', a folder DIR/<label>/*.wav|mp3|flac|ogg, or a manifest.jsonl (or a folder that has one)
+ * @param source 'bundled', a folder DIR/<label>/*.wav|mp3|flac|ogg, or a manifest.jsonl (or a folder that has one). What is on the
+ *   hub or in parquet is sources.ts's
  * @param datasets the labels that are wanted; none: all
  * @throws VoiceGrpoError E_DATA
  */
 export function listClips(source: string, datasets: readonly string[] = []): ListedClip[] {
-  if (source === 'voicebench') {
-    throw problem({
-      code: 'E_CONFIG',
-      expected: 'spoken clips on this machine',
-      where: 'data.source',
-      got: "'voicebench', which this version cannot download yet",
-      next: 'use --data DIR with DIR/<label>/*.wav, or --data bundled',
-    });
-  }
   const path = source === 'bundled' ? BUNDLED_CLIPS : resolve(source);
   if (!existsSync(path)) {
     throw problem({

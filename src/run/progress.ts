@@ -37,3 +37,31 @@ export class Progress {
     }
   }
 }
+
+/** How far a transfer is: bytes, and the time it will take at the pace so far. */
+export class Transfer {
+  readonly #start = performance.now();
+  #shown = 0;
+
+  constructor(
+    private readonly progress: Progress,
+    private readonly name: string,
+    private readonly total: number,
+  ) {}
+
+  /** @param bytes fetched by this process */
+  at(bytes: number, total = this.total): void {
+    const now = performance.now();
+    const step = this.progress.live ? 100 : 10_000;
+    if (now - this.#shown < step) {
+      return;
+    }
+    this.#shown = now;
+    const left = Math.round((((now - this.#start) / 1000) * Math.max(0, total - bytes)) / Math.max(1, bytes));
+    const mega = (n: number) => (n / 1e6).toFixed(1);
+    this.progress.update(
+      `${this.name}: fetched ${mega(bytes)} of ${mega(Math.max(total, bytes))} MB, ${left} s left`,
+      true,
+    );
+  }
+}

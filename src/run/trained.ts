@@ -9,7 +9,7 @@ import { hashFile, labelShares } from '../pipeline/data.js';
 import type { EvaluationContext } from '../pipeline/evaluate.js';
 import { createPromptBuilder } from '../pipeline/prompt.js';
 import { openRun, type RunFolder, type StoredDataset } from './folder.js';
-import { type InputFiles, inputFiles, threadCount } from './inputs.js';
+import { type InputFiles, type ModelContext, modelFile, threadCount } from './inputs.js';
 
 export type AdapterChoice = 'best' | 'last' | 'none';
 
@@ -33,6 +33,7 @@ export async function openTrainedRun(
   path: string,
   choice: AdapterChoice,
   settings: readonly FlagSetting[],
+  context: ModelContext,
 ): Promise<TrainedRun> {
   const { folder, loaded, manifest, dataset } = openRun(path);
   const config = withSettings(loaded.config, settings);
@@ -51,12 +52,8 @@ export async function openTrainedRun(
   const stored = manifest.files as InputFiles;
   const given = (key: string) => settings.some((setting) => setting.path === key);
   const files: InputFiles = {
-    policy: given('policy.model')
-      ? inputFiles({ ...config, data: { ...config.data, use_text: true, source: 'bundled' } }).policy
-      : stored.policy,
-    whisper: given('whisper.model')
-      ? inputFiles({ ...config, data: { ...config.data, use_text: false, source: 'bundled' } }).whisper
-      : stored.whisper,
+    policy: given('policy.model') ? (await modelFile('policy', config.policy.model, context)).path : stored.policy,
+    whisper: given('whisper.model') ? (await modelFile('whisper', config.whisper.model, context)).path : stored.whisper,
   };
   if (!existsSync(files.policy)) {
     throw problem({
