@@ -5,7 +5,13 @@ import { Builtins, Cli } from 'clipanion';
 import { BenchOpsCommand } from './commands/bench-ops.js';
 import { BenchStepCommand } from './commands/bench-step.js';
 import { ClassifyCommand } from './commands/classify.js';
+import { DataListCommand } from './commands/data-list.js';
+import { DataPreviewCommand } from './commands/data-preview.js';
+import { DataPullCommand } from './commands/data-pull.js';
+import { DoctorCommand } from './commands/doctor.js';
 import { EvalCommand } from './commands/eval.js';
+import { ModelsListCommand } from './commands/models-list.js';
+import { ModelsPullCommand } from './commands/models-pull.js';
 import { TrainCommand } from './commands/train.js';
 import { TranscribeCommand } from './commands/transcribe.js';
 import { explainUsageError } from './commands/usage-error.js';
@@ -24,6 +30,12 @@ for (const command of [
   EvalCommand,
   ClassifyCommand,
   TranscribeCommand,
+  DataListCommand,
+  DataPreviewCommand,
+  DataPullCommand,
+  ModelsListCommand,
+  ModelsPullCommand,
+  DoctorCommand,
   BenchStepCommand,
   BenchOpsCommand,
 ]) {

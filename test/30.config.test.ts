@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { CONFIG_FLAGS, flagValue } from '../src/config/flags.js';
-import { loadConfig, PRESETS } from '../src/config/load.js';
+import { checkStoredConfig, loadConfig, PRESETS } from '../src/config/load.js';
 import { LEAVES } from '../src/config/schema.js';
 import { editDistance, nearest } from '../src/config/sentences.js';
 import { VoiceGrpoError } from '../src/errors.js';
@@ -152,6 +152,14 @@ test('the TypeScript type is the one made from the schema', async () => {
   const { configType } = (await import(tool)) as { configType: () => Promise<string> };
   const committed = readFileSync(new URL('../src/config/config.generated.ts', import.meta.url), 'utf8');
   assert.is(committed, await configType(), 'run `npm run config:type`');
+});
+
+test('a stored configuration that lacks a newer setting has its default; one that is damaged is refused', () => {
+  const { config } = loadConfig('tiny');
+  const { split: _, ...data } = config.data;
+  assert.equal(checkStoredConfig({ ...config, data }, 'config.json'), config);
+  assert.throws(() => checkStoredConfig(undefined, 'config.json'), /config.json.*'config' is missing/);
+  assert.throws(() => checkStoredConfig({ ...config, seed: -1 }, 'config.json'), /seed/);
 });
 
 test.run();

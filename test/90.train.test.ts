@@ -1,42 +1,16 @@
 /** The main job as a user runs it: clips to a tuned policy, then eval and classify; resume after a kill; refusals. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { runCli } from './cli.js';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), 'voicegrpo-train-'));
 
-interface Outcome {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-/** Runs the command line from its sources; `watch` sees the process and what it has written to stderr so far. */
-function voicegrpo(args: string[], watch?: (child: ChildProcess, stderr: string) => void): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', join(root, 'src', 'cli.ts'), ...args], {
-      cwd: root,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, VOICEGRPO_CACHE: join(scratch, 'cache') },
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk;
-    });
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk;
-      watch?.(child, stderr);
-    });
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ code, stdout, stderr }));
-  });
-}
+const voicegrpo = (args: string[], watch?: (child: ChildProcess, stderr: string) => void) =>
+  runCli(args, { VOICEGRPO_CACHE: join(scratch, 'cache') }, watch);
 
 const train = (seed: number, out: string, more: string[] = []) => [
   ...['train', '--config', 'tiny', '--seed', String(seed), '--output-dir', out, '--json'],

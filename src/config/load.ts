@@ -90,15 +90,26 @@ export function loadConfig(source: string, flags: readonly FlagSetting[] = []): 
   return { config, origins, name };
 }
 
-/** Checks a configuration that was stored in a run folder. */
-export function checkStoredConfig(tree: unknown, where: string): Config {
+/**
+ * Checks a configuration that was stored in a run folder. A run that was made before a setting existed has its default, which is how
+ * things were without it.
+ */
+export function checkStoredConfig(stored: unknown, where: string): Config {
+  const tree: Tree = {};
+  for (const [path, node] of LEAVES) {
+    setAt(tree, path, structuredClone(node.default));
+  }
+  if (stored === null || typeof stored !== 'object') {
+    throw configProblem(where, ["'config' is missing."]);
+  }
+  overlay(tree, stored as Tree, {}, '');
   if (!validate(tree)) {
     throw configProblem(
       where,
-      (validate.errors ?? []).map((error) => sentence(error, (at) => valueAt(tree as Tree, at))),
+      (validate.errors ?? []).map((error) => sentence(error, (at) => valueAt(tree, at))),
     );
   }
-  return tree as Config;
+  return tree as unknown as Config;
 }
 
 function configProblem(where: string, problems: string[]): Error {

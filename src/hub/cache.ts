@@ -17,6 +17,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
@@ -43,15 +44,29 @@ export interface TreeEntry {
   etag: string;
 }
 
+export interface CachedFile {
+  repository: Repository;
+  commit: string;
+  /** Branches and tags that stood for the commit when last looked at. */
+  revisions: string[];
+  /** Path in the repository. */
+  file: string;
+  /** Path on this machine. */
+  path: string;
+  bytes: number;
+}
+
 const COMMIT = /^[0-9a-f]{40}$/;
+const ETAG = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const CACHEDIR_TAG = `Signature: 8a477f597d28d172789f06886806bc55
 # This file is a cache directory tag created by huggingface_hub.
 # For information about cache directory tags, see:
 #\thttps://bford.info/cachedir/
 `;
-/** A part of another machine's process is taken over once that can no longer be writing to it, ms. */
-const ABANDONED_AFTER = 120_000;
-const HOST = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
+/** A part of a process that cannot be looked up is taken over once that must be gone: no wait between two tries is as long, ms. */
+const ABANDONED_AFTER = 600_000;
+/** Names where process numbers mean the same as here. */
+const HOST = createHash('sha256').update(processSpace()).digest('hex').slice(0, 8);
 const TREE_FORMAT = 1;
 
 export function isCommit(revision: string): boolean {
@@ -60,8 +75,8 @@ export function isCommit(revision: string): boolean {
 
 /** @throws VoiceGrpoError E_CONFIG for what is no repository id */
 export function checkRepositoryId(id: string, where: string): void {
-  const part = '[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?';
-  if (!new RegExp(`^(?:${part}/)?${part}$`).test(id) || id.length > 96 || /--|\.\./.test(id)) {
+  const part = '\\w(?:[\\w.-]*\\w)?';
+  if (!new RegExp(`^(?:${part}/)?${part}$`).test(id) || id.length > 96 || /--|\.\.|\.git$/.test(id)) {
     throw problem({
       code: 'E_CONFIG',
       expected: "a repository of the hub, 'org/name'",
@@ -72,16 +87,18 @@ export function checkRepositoryId(id: string, where: string): void {
   }
 }
 
-/** True for a path inside a repository that stays inside the folder it is put in. */
+/** True for a path inside a repository that stays inside the folder it is put in. Half a character has no place in a URL. */
 export function isInside(path: string): boolean {
   return (
-    path !== '' && !/[\\\0]/.test(path) && path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+    path !== '' &&
+    !/[\\\0]|\p{Surrogate}/u.test(path) &&
+    path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
   );
 }
 
-/** True for a name that a blob can have. */
+/** True for a name that a blob can have: it is the checksum of the content. */
 export function isEtag(etag: string): boolean {
-  return /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$/.test(etag);
+  return typeof etag === 'string' && ETAG.test(etag);
 }
 
 export class HubCache {
@@ -101,9 +118,9 @@ export class HubCache {
   }
 
   rememberCommit(repository: Repository, revision: string, commit: string): void {
-    if (revision !== commit && this.commitOf(repository, revision) !== commit) {
-      this.#prepare();
-      writeRenamed(this.#ref(repository, revision), commit);
+    const ref = this.#ref(repository, revision);
+    if (revision !== commit && readText(ref) !== commit) {
+      this.#keep(() => writeRenamed(ref, commit));
     }
   }
 
@@ -111,6 +128,33 @@ export class HubCache {
   file(repository: Repository, commit: string, path: string): string | null {
     const pointer = join(this.folder(repository), 'snapshots', commit, path);
     return isInside(path) && existsSync(pointer) ? pointer : null;
+  }
+
+  /** Every file of every snapshot. */
+  files(type: Repository['type']): CachedFile[] {
+    const found: CachedFile[] = [];
+    for (const name of list(this.root)) {
+      const [kind, ...parts] = name.split('--');
+      if (kind !== `${type}s` || parts.length === 0) {
+        continue;
+      }
+      const repository: Repository = { type, id: parts.join('/') };
+      const folder = this.folder(repository);
+      const refs = list(join(folder, 'refs'), true).map(
+        (revision) => [revision, this.commitOf(repository, revision)] as const,
+      );
+      for (const commit of list(join(folder, 'snapshots')).filter(isCommit)) {
+        const revisions = refs.filter(([, of]) => of === commit).map(([revision]) => revision);
+        for (const file of list(join(folder, 'snapshots', commit), true)) {
+          const path = join(folder, 'snapshots', commit, file);
+          const stats = statSync(path, { throwIfNoEntry: false }); // none: a link to what is no longer there
+          if (stats?.isFile()) {
+            found.push({ repository, commit, revisions, file, path, bytes: stats.size });
+          }
+        }
+      }
+    }
+    return found;
   }
 
   /** Content by its name, null if it is not here. */
@@ -139,7 +183,9 @@ export class HubCache {
       if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EOPNOTSUPP') {
         throw error;
       }
-      copyFileSync(blob, pointer); // a file system without links
+      const temporary = `${pointer}.${randomBytes(4).toString('hex')}.tmp`;
+      copyFileSync(blob, temporary); // a file system without links
+      renameSync(temporary, pointer);
     }
     return pointer;
   }
@@ -173,9 +219,17 @@ export class HubCache {
     return own;
   }
 
-  /** This process is done with a part: whoever comes next may go on with it. */
+  /** This process is done with a part: whoever comes next may go on with it. An empty one is of no use. */
   leave(partial: string): void {
-    utimesSync(partial, 0, 0);
+    try {
+      if (statSync(partial).size === 0) {
+        rmSync(partial);
+      } else {
+        utimesSync(partial, 0, 0);
+      }
+    } catch {
+      // Another process took it. What ended the download is what is to be told.
+    }
   }
 
   /** Content that was verified gets its name. A link that stood there is replaced, what it leads to is left alone. */
@@ -214,8 +268,21 @@ export class HubCache {
           return [path, blob_id === etag ? { size, blob_id } : { size, blob_id, lfs_sha256: etag, lfs_size: size }];
         }),
     );
-    this.#prepare();
-    writeRenamed(this.#tree(repository, commit), JSON.stringify({ format_version: TREE_FORMAT, files }, null, 1));
+    this.#keep(() => {
+      writeRenamed(this.#tree(repository, commit), JSON.stringify({ format_version: TREE_FORMAT, files }, null, 1));
+      // A ref to a commit without this folder is a damaged cache to huggingface_hub.
+      mkdirSync(join(this.folder(repository), 'snapshots', commit), { recursive: true });
+    });
+  }
+
+  /** Writes what can be asked for again, if it can be written: a cache that belongs to others still serves what it has. */
+  #keep(write: () => void): void {
+    try {
+      this.#prepare();
+      write();
+    } catch {
+      // The next process asks again.
+    }
   }
 
   #ref(repository: Repository, revision: string): string {
@@ -245,14 +312,24 @@ interface StoredTreeEntry {
 }
 
 export function isTreeEntry({ path, size, etag }: TreeEntry): boolean {
-  return (
-    typeof path === 'string' &&
-    isInside(path) &&
-    Number.isSafeInteger(size) &&
-    size >= 0 &&
-    typeof etag === 'string' &&
-    isEtag(etag)
-  );
+  return typeof path === 'string' && isInside(path) && Number.isSafeInteger(size) && size >= 0 && isEtag(etag);
+}
+
+function list(folder: string, recursive = false): string[] {
+  return existsSync(folder) ? readdirSync(folder, { recursive, encoding: 'utf8' }).sort() : [];
+}
+
+/** This machine since it started, and the container on it. */
+function processSpace(): string {
+  try {
+    return [
+      hostname(),
+      readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'),
+      readlinkSync('/proc/self/ns/pid'),
+    ].join();
+  } catch {
+    return hostname(); // no Linux
+  }
 }
 
 function isRunning(pid: number): boolean {

@@ -8,6 +8,7 @@ import {
   checkRepositoryId,
   HubCache,
   isCommit,
+  isEtag,
   isInside,
   isTreeEntry,
   type Repository,
@@ -97,7 +98,7 @@ export class Hub {
     try {
       // Where the cache may do, nobody waits for a network that is not there.
       const { value } = await this.#http.json(address, { signal, ...(known !== null && { most: 1 }) });
-      const { sha } = value as { sha?: unknown };
+      const sha = (value as { sha?: unknown } | null)?.sha;
       if (typeof sha !== 'string' || !isCommit(sha)) {
         throw refusal(
           address,
@@ -138,16 +139,17 @@ export class Hub {
           'correct HF_ENDPOINT',
         );
       }
-      for (const { type, path, size, oid, lfs } of answer.value as ListedEntry[]) {
-        if (type !== 'file') {
+      for (const listed of answer.value as (ListedEntry | null)[]) {
+        if (listed?.type !== 'file') {
           continue;
         }
+        const { path, size, oid, lfs } = listed;
         const entry = { path, size: lfs?.size ?? size, etag: lfs?.oid ?? oid };
-        if (!isTreeEntry(entry)) {
+        if (!isTreeEntry(entry) || !isEtag(oid)) {
           throw refusal(
             address,
             'paths, sizes and hashes of files',
-            JSON.stringify(entry).slice(0, 200),
+            JSON.stringify(listed).slice(0, 200),
             'correct HF_ENDPOINT',
           );
         }
@@ -248,23 +250,49 @@ export class Hub {
         if (start === end) {
           return new Uint8Array(0);
         }
-        return this.#http.tries(
+        const part = new Uint8Array(end - start);
+        let at = start;
+        await this.#http.tries(
           async () => {
             const from = signed;
             const answer = await this.#http.answerOnce(
               { ...address, url: from ?? address.url },
-              { range: `bytes=${start}-${end - 1}`, allow: from === null ? [] : EXPIRED, signal },
+              { range: `bytes=${at}-${end - 1}`, allow: from === null ? [] : EXPIRED, signal },
             );
             if (answer.status >= 400) {
-              answer.body.destroy();
               signed = null;
               throw new Transient(refusal(address, 'an answer', `status ${answer.status}`, 'try again later'), 0);
             }
             signed = new URL(answer.url).origin === new URL(this.environment.endpoint).origin ? null : answer.url;
-            return readPart(answer, address, start, end, progress);
+            let place = startOf(answer, address, entry);
+            if (place > at) {
+              answer.body.destroy();
+              throw new Transient(refusal(address, `bytes from ${at}`, `bytes from ${place}`, 'try again later'));
+            }
+            try {
+              for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+                // The whole may have come in place of the part.
+                const bytes = chunk.subarray(Math.max(0, at - place), Math.max(0, end - place));
+                part.set(bytes, at - start);
+                at += bytes.length;
+                place += chunk.length;
+                progress?.(chunk.length);
+                if (place > end || (at === end && answer.status !== 206)) {
+                  break; // a part is read to its end, so that the connection can be used again
+                }
+              }
+              if (at < end) {
+                throw new Error(`${at - start} of ${end - start} bytes`);
+              }
+            } catch (error) {
+              if (at < end) {
+                throw interrupted(address, error);
+              }
+            }
           },
-          { signal },
+          { signal, progressed: gains(() => at) },
         );
+        return part;
       },
     };
   }
@@ -276,8 +304,7 @@ export class Hub {
     entry: TreeEntry,
     { progress, signal }: DownloadOptions,
   ): Promise<void> {
-    let { hash, at } = await resumed(file, partial, entry);
-    let lastFailure = at;
+    let { hash, at } = await resumed(file, partial, entry, signal);
     const restart = async () => {
       await file.truncate(0);
       ({ hash, at } = { hash: checksum(entry), at: 0 });
@@ -286,17 +313,17 @@ export class Hub {
       async () => {
         if (at < entry.size) {
           const answer = await this.#http.answerOnce(address, {
-            ...(at > 0 && { range: `bytes=${at}-` }),
-            allow: [416],
+            ...(at > 0 && { range: `bytes=${at}-`, allow: [416] }),
             signal,
           });
-          if (answer.status === 416) {
-            answer.body.destroy();
+          const place = answer.status === 416 ? -1 : startOf(answer, address, entry);
+          if (place !== at) {
             await restart();
-            throw new Transient(refusal(address, 'the rest of it', 'status 416', 'try again later'), 0);
           }
-          if (at > 0 && !(answer.status === 206 && startOf(answer) === at)) {
-            await restart(); // the whole came in place of the rest
+          if (place !== at) {
+            answer.body.destroy(); // not even the whole came
+            const got = place < 0 ? 'status 416' : `bytes from ${place}`;
+            throw new Transient(refusal(address, 'the rest of it', got, 'try again later'), 0);
           }
           try {
             for await (const chunk of answer.body as AsyncIterable<Buffer>) {
@@ -305,34 +332,26 @@ export class Hub {
                 await restart();
                 throw refusal(address, `${entry.size} bytes`, 'more', 'try again later');
               }
-              await file.write(chunk, 0, chunk.length, at);
-              hash?.update(chunk);
+              await writeAll(file, chunk, at);
+              hash.update(chunk);
               at += chunk.length;
               progress?.(at, entry.size);
             }
           } catch (error) {
-            signal?.throwIfAborted();
             throw error instanceof VoiceGrpoError || isOfDisk(error) ? error : interrupted(address, error);
           }
           if (at < entry.size) {
             throw interrupted(address, new Error(`${at} of ${entry.size} bytes`));
           }
         }
-        if (hash !== null && hash.copy().digest('hex') !== entry.etag) {
+        if (hash.copy().digest('hex') !== entry.etag) {
           await restart();
           throw new Transient(
             refusal(address, `content with the checksum ${entry.etag}`, 'another', 'try again later'),
           );
         }
       },
-      {
-        signal,
-        progressed: () => {
-          const gained = at - lastFailure >= PROGRESS_BYTES;
-          lastFailure = at;
-          return gained;
-        },
-      },
+      { signal, progressed: gains(() => at) },
     );
   }
 
@@ -370,12 +389,9 @@ function disposable(handle: FileHandle) {
   return { handle, [Symbol.asyncDispose]: () => handle.close() };
 }
 
-/** The running checksum that an etag is made of; null for one of unknown kind. */
-function checksum({ etag, size }: TreeEntry): Hash | null {
-  if (/^[0-9a-f]{64}$/.test(etag)) {
-    return createHash('sha256');
-  }
-  return /^[0-9a-f]{40}$/.test(etag) ? createHash('sha1').update(`blob ${size}\0`) : null;
+/** The running checksum that an etag is made of. */
+function checksum({ etag, size }: TreeEntry): Hash {
+  return etag.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
 }
 
 /** Where a part stands that is already here. */
@@ -383,7 +399,8 @@ async function resumed(
   file: FileHandle,
   partial: string,
   entry: TreeEntry,
-): Promise<{ hash: Hash | null; at: number }> {
+  signal?: AbortSignal,
+): Promise<{ hash: Hash; at: number }> {
   const hash = checksum(entry);
   const { size } = await file.stat();
   if (size > entry.size) {
@@ -391,57 +408,47 @@ async function resumed(
     return { hash, at: 0 };
   }
   if (size > 0) {
-    for await (const chunk of createReadStream(partial, { end: size - 1 })) {
-      hash?.update(chunk as Buffer);
+    for await (const chunk of createReadStream(partial, { end: size - 1, signal })) {
+      hash.update(chunk as Buffer);
     }
   }
   return { hash, at: size };
 }
 
-function startOf(answer: Pick<Answer, 'headers'>): number {
-  return Number(/^bytes (\d+)-/.exec(answer.headers['content-range'] ?? '')?.[1] ?? -1);
+/** Whether a failed try brought more than any before it: what has to be fetched again counts once. */
+function gains(at: () => number): () => boolean {
+  let furthest = at();
+  return () => {
+    const gained = at() - furthest >= PROGRESS_BYTES;
+    furthest = Math.max(furthest, at());
+    return gained;
+  };
 }
 
-/** Bytes [start, end) of an answer to a request for them: of a part, or of the whole where the server sends that. */
-async function readPart(
-  answer: Answer,
-  address: Address,
-  start: number,
-  end: number,
-  progress?: (bytes: number) => void,
-): Promise<Uint8Array> {
-  if (answer.status === 206 && startOf(answer) !== start) {
-    answer.body.destroy();
-    throw new Transient(
-      refusal(address, `bytes from ${start}`, answer.headers['content-range'] ?? 'others', 'try again later'),
-    );
+/**
+ * Where the body of an answer begins in the file.
+ *
+ * @throws Transient for another file, such as the page by which a network asks for a login
+ */
+function startOf({ status, headers, body }: Answer, address: Address, { size }: TreeEntry): number {
+  const [, start, total] =
+    status === 206
+      ? (/^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers['content-range'] ?? '') ?? [])
+      : ['', '0', headers['content-encoding'] === undefined ? headers['content-length'] : undefined];
+  if (start === undefined || (total !== undefined && total !== '*' && Number(total) !== size)) {
+    body.destroy();
+    const got = start === undefined ? 'a part without its place' : `${total} bytes`;
+    throw new Transient(refusal(address, `${size} bytes`, got, 'try again later'));
   }
-  const part = new Uint8Array(end - start);
-  let at = answer.status === 206 ? start : 0;
-  try {
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-      const from = Math.max(start - at, 0);
-      const to = Math.min(end - at, chunk.length);
-      if (from < to) {
-        part.set(chunk.subarray(from, to), at + from - start);
-      }
-      at += chunk.length;
-      progress?.(chunk.length);
-      if (at >= end) {
-        break;
-      }
-    }
-  } catch (error) {
-    throw interrupted(address, error);
-  } finally {
-    answer.body.destroy();
+  return Number(start);
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   }
-  if (at < end) {
-    throw interrupted(address, new Error(`${Math.max(0, at - start)} of ${end - start} bytes`));
-  }
-  return part;
 }
 
 function isOfDisk(error: unknown): boolean {
-  return ['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '');
+  return ['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO', 'EROFS', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '');
 }

@@ -21,7 +21,7 @@ export interface HubEnvironment {
  * HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE, HF_HUB_DISABLE_IMPLICIT_TOKEN and the older names that
  * huggingface_hub still reads (constants.py, utils/_auth.py).
  *
- * @throws VoiceGrpoError E_CONFIG for an HF_ENDPOINT that is no http(s) address
+ * @throws VoiceGrpoError E_CONFIG for an HF_ENDPOINT that is no http(s) address, or a token that cannot be sent
  */
 export function hubEnvironment(env: NodeJS.ProcessEnv = process.env): HubEnvironment {
   const home = expand(env.HF_HOME || join(env.XDG_CACHE_HOME || '~/.cache', 'huggingface'), env);
@@ -44,23 +44,36 @@ function endpointOf(text: string): string {
       next: `use HF_ENDPOINT=${DEFAULT_ENDPOINT}, or unset it`,
     });
   }
-  return text.replace(/\/+$/, '');
+  return url.origin + url.pathname.replace(/\/+$/, '');
 }
 
 function tokenOf(env: NodeJS.ProcessEnv, home: string): string | null {
-  const given = clean(env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || '');
+  const given = clean(env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || '', 'HF_TOKEN');
   if (given !== null) {
     return given;
   }
+  const path = expand(env.HF_TOKEN_PATH || join(home, 'token'), env);
+  let text: string;
   try {
-    return clean(readFileSync(expand(env.HF_TOKEN_PATH || join(home, 'token'), env), 'utf8'));
+    text = readFileSync(path, 'utf8');
   } catch {
     return null; // not logged in
   }
+  return clean(text, path);
 }
 
-function clean(token: string): string | null {
-  return token.replace(/[\r\n]/g, '').trim() || null;
+function clean(text: string, where: string): string | null {
+  const token = text.replace(/[\r\n]/g, '').trim() || null;
+  if (token !== null && !/^[\x20-\x7e]+$/.test(token)) {
+    throw problem({
+      code: 'E_CONFIG',
+      expected: 'a token of the hub',
+      where,
+      got: 'characters that none has',
+      next: 'copy the token anew, or unset it',
+    });
+  }
+  return token;
 }
 
 function isTrue(value: string | undefined): boolean {

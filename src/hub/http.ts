@@ -6,7 +6,7 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
-import { EnvHttpProxyAgent, request as send } from 'undici';
+import { EnvHttpProxyAgent, Pool, request as send } from 'undici';
 import { problem, VoiceGrpoError } from '../errors.js';
 import type { HubEnvironment } from './environment.js';
 
@@ -27,11 +27,8 @@ export interface Answer {
 }
 
 export interface RequestOptions {
-  method?: 'GET' | 'HEAD';
-  /** First and last byte, or a number of bytes at the end: 'bytes=0-99', 'bytes=-8'. */
+  /** First byte, and last where it is not that of the file: 'bytes=0-99', 'bytes=100-'. */
   range?: string;
-  /** Follow a redirect to this address? Default: each. An answer with a redirect that is not followed is returned. */
-  follow?: (url: URL, answer: Omit<Answer, 'body'>) => boolean;
   /** Refusals that the caller deals with. */
   allow?: readonly number[];
   signal?: AbortSignal | undefined;
@@ -43,6 +40,8 @@ const MAX_REDIRECTS = 10;
 const MAX_WAIT = 310;
 /** Largest answer that is taken as a whole: listings, not files. */
 const MAX_LISTING_BYTES = 64 * 2 ** 20;
+/** Of a body that nobody reads: so much is taken to keep the connection for the next request. */
+const MAX_DROPPED_BYTES = 16 * 1024;
 const TRANSIENT_STATUS = new Set([408, 429, 500, 502, 503, 504]);
 
 /** A failure that may pass: try again after `wait` seconds (null: as long as the number of tries says). */
@@ -56,7 +55,7 @@ export class Transient extends Error {
   }
 }
 
-/** The network failed, not what was asked for: what is in the cache may do. */
+/** The network or the hub failed, not what was asked for: what is in the cache may do. */
 export class Unreachable extends VoiceGrpoError {}
 
 export interface HttpOptions {
@@ -81,7 +80,15 @@ export class HubHttp {
     options: HttpOptions = {},
   ) {
     const { timeout = 30_000 } = options;
-    this.#agent = new EnvHttpProxyAgent({ headersTimeout: timeout, bodyTimeout: timeout, connect: { timeout } });
+    this.#agent = new EnvHttpProxyAgent({
+      httpProxy: proxyOf('http_proxy'),
+      httpsProxy: proxyOf('https_proxy'),
+      headersTimeout: timeout,
+      bodyTimeout: timeout,
+      connect: { timeout },
+      // The connection to a proxy does not get the timeouts above.
+      clientFactory: (origin, more) => new Pool(origin, { ...more, headersTimeout: timeout }),
+    });
     this.#wait = options.wait ?? ((seconds, signal) => pause(seconds * 1000, undefined, { signal }));
     this.#jitter = options.jitter ?? (() => (performance.now() * 1000) % 1);
     this.#note = options.note ?? (() => {});
@@ -110,6 +117,7 @@ export class HubHttp {
       try {
         return await work();
       } catch (error) {
+        signal?.throwIfAborted(); // whatever that looked like
         if (!(error instanceof Transient)) {
           throw error;
         }
@@ -132,11 +140,6 @@ export class HubHttp {
     }
   }
 
-  /** The answer to a request, without its body read. Tries again where that may help. */
-  answer(address: Address, options: RequestOptions = {}): Promise<Answer> {
-    return this.tries(() => this.answerOnce(address, options), { signal: options.signal });
-  }
-
   /** A listing: the JSON of an answer, and the address of its next page. */
   async json(
     address: Address,
@@ -148,7 +151,7 @@ export class HubHttp {
         const text = (await readWhole(answer, address, MAX_LISTING_BYTES)).toString('utf8');
         const next = /<([^>]*)>\s*;\s*rel="?next"?/.exec(answer.headers.link ?? '')?.[1];
         try {
-          return { value: JSON.parse(text), next: next === undefined ? null : new URL(next, answer.url).href };
+          return { value: JSON.parse(text), next: next === undefined ? null : httpAddress(next, answer.url).href };
         } catch {
           throw refusal(
             address,
@@ -167,7 +170,7 @@ export class HubHttp {
     if (this.environment.offline) {
       throw offline(address.what);
     }
-    const { method = 'GET', range, follow = () => true, allow = [], signal } = options;
+    const { range, allow = [], signal } = options;
     let url = new URL(address.url);
     for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
       const headers: Record<string, string> = { 'user-agent': 'voicegrpo', 'accept-encoding': 'identity' };
@@ -177,19 +180,27 @@ export class HubHttp {
       if (this.environment.token !== null && url.origin === new URL(this.environment.endpoint).origin) {
         headers.authorization = `Bearer ${this.environment.token}`;
       }
-      const response = await send(url, { method, headers, dispatcher: this.#agent, ...(signal && { signal }) }).catch(
+      const response = await send(url, { headers, dispatcher: this.#agent, ...(signal && { signal }) }).catch(
         (error: Error) => {
-          signal?.throwIfAborted();
-          throw new Transient(unreachable(url, address, error));
+          throw new Transient(
+            failure(
+              address,
+              `an answer from ${url.host}`,
+              reasonOf(error),
+              'see whether the network, HF_ENDPOINT and the proxy are as they should be',
+              error,
+            ),
+          );
         },
       );
       response.body.on('error', () => {}); // whoever reads it hears of it; nobody has to
       const answer = { status: response.statusCode, headers: flat(response.headers), url: url.href };
       const location = answer.headers.location;
       if (answer.status >= 300 && answer.status < 400 && location !== undefined) {
-        const target = URL.canParse(location, url.href) ? new URL(location, url) : null;
-        if (target === null || !/^https?:$/.test(target.protocol)) {
-          response.body.destroy();
+        void response.body.dump({ limit: MAX_DROPPED_BYTES });
+        try {
+          url = httpAddress(location, url.href);
+        } catch {
           throw refusal(
             address,
             'a redirect to an http address',
@@ -197,18 +208,15 @@ export class HubHttp {
             'try again later',
           );
         }
-        if (!follow(target, answer)) {
-          response.body.destroy();
-          return { ...answer, body: response.body };
-        }
-        response.body.destroy();
-        url = target;
         continue;
       }
-      if (answer.status < 400 || allow.includes(answer.status)) {
+      if (answer.status < 400) {
         return { ...answer, body: decoded(response.body, answer.headers) };
       }
-      response.body.destroy();
+      void response.body.dump({ limit: MAX_DROPPED_BYTES });
+      if (allow.includes(answer.status)) {
+        return { ...answer, body: response.body };
+      }
       throw this.#refused(answer, address, headers.authorization !== undefined);
     }
     throw refusal(
@@ -226,7 +234,7 @@ export class HubHttp {
     const tokens = `${this.environment.endpoint}/settings/tokens`;
     if (TRANSIENT_STATUS.has(status)) {
       const got = status === 429 ? 'too many requests' : `status ${status}${told}`;
-      return new Transient(refusal(address, 'an answer', got, 'try again later'), askedWait(headers));
+      return new Transient(failure(address, 'an answer', got, 'try again later'), askedWait(headers));
     }
     if (code === 'GatedRepo') {
       const next = withToken
@@ -290,24 +298,51 @@ export function refusal(address: Pick<Address, 'what'>, expected: string, got: s
   return problem({ code: 'E_HUB', where: address.what, expected, got, next });
 }
 
-function unreachable(url: URL, address: Address, error: Error): VoiceGrpoError {
-  const { code = error.message } = error as NodeJS.ErrnoException;
-  const next = 'see whether the network, HF_ENDPOINT and the proxy are as they should be';
-  const { message } = refusal(address, `an answer from ${url.host}`, code, next);
-  return new Unreachable(message, { code: 'E_HUB', hint: next, cause: error });
+function failure(address: Address, expected: string, got: string, next: string, cause?: unknown): Unreachable {
+  return new Unreachable(refusal(address, expected, got, next).message, { code: 'E_HUB', hint: next, cause });
 }
 
 /** A body that broke off or went silent: may pass. */
 export function interrupted(address: Address, error: unknown): Transient {
-  const { code, message } = error as NodeJS.ErrnoException;
   return new Transient(
-    refusal(
+    failure(
       address,
       'the whole of it',
-      `a broken connection (${code ?? message})`,
+      `a broken connection (${reasonOf(error as Error)})`,
       'try again; what was fetched is kept',
+      error,
     ),
   );
+}
+
+/** The system's codes are known by themselves, undici's are not. */
+function reasonOf({ code, message }: NodeJS.ErrnoException): string {
+  return code === undefined || code.startsWith('UND_') ? message : code;
+}
+
+/** @throws Error for what is no http address */
+function httpAddress(text: string, base?: string): URL {
+  const url = new URL(text, base);
+  if (!/^https?:$/.test(url.protocol)) {
+    throw new Error(`no http address: ${text}`);
+  }
+  return url;
+}
+
+/** A proxy without a scheme is an http proxy, as everywhere. Empty: none. */
+function proxyOf(variable: string): string {
+  const text = process.env[variable] ?? process.env[variable.toUpperCase()] ?? '';
+  const url = text === '' || text.includes('://') ? text : `http://${text}`;
+  if (url !== '' && !(URL.canParse(url) && /^(https?|socks5?):$/.test(new URL(url).protocol))) {
+    throw problem({
+      code: 'E_CONFIG',
+      expected: 'the address of a proxy',
+      where: variable.toUpperCase(),
+      got: 'none', // it may hold a password
+      next: `use ${variable.toUpperCase()}=http://HOST:PORT, or unset it`,
+    });
+  }
+  return url;
 }
 
 function flat(headers: Record<string, string | string[] | undefined>): Record<string, string> {
@@ -322,6 +357,7 @@ function decoded(body: Readable, headers: Readonly<Record<string, string>>): Rea
     return body;
   }
   const plain = createGunzip();
+  plain.on('error', () => {}); // as above
   body.on('error', (error) => plain.destroy(error));
   plain.on('close', () => body.destroy());
   return body.pipe(plain);

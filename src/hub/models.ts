@@ -1,7 +1,7 @@
 /** Models by name: which file of which repository a name stands for. */
 import { nearest } from '../config/sentences.js';
 import { problem } from '../errors.js';
-import type { Repository, TreeEntry } from './cache.js';
+import type { HubCache, Repository, TreeEntry } from './cache.js';
 import type { DownloadOptions, Hub } from './client.js';
 import { refusal } from './http.js';
 
@@ -107,4 +107,22 @@ function missing(id: string, file: string, tree: readonly TreeEntry[]): Error {
 /** The model's file in the cache, fetched if it is not there. */
 export function pullModel(hub: Hub, model: HubModel, options: DownloadOptions = {}): Promise<string> {
   return hub.download(model.repository, model.commit, model.entry, options);
+}
+
+export interface CachedModel {
+  repository: string;
+  commit: string;
+  /** Branches and tags that stood for the commit when last looked at. */
+  revisions: string[];
+  file: string;
+  path: string;
+  bytes: number;
+}
+
+/** Files in the cache that a policy or a Whisper can be loaded from. */
+export function cachedModels(cache: HubCache): CachedModel[] {
+  return cache
+    .files('model')
+    .filter(({ file }) => /\.gguf$|(?:^|\/)ggml-[^/]*\.bin$/.test(file))
+    .map(({ repository, ...rest }) => ({ repository: repository.id, ...rest }));
 }

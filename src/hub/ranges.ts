@@ -1,6 +1,6 @@
 /** Parts of remote files that were read are kept on disk: a row group is fetched once, whatever is sampled from it later. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RandomAccess } from './client.js';
@@ -21,8 +21,12 @@ export function cachedRanges(
   folder: string,
   absent: () => Error,
 ): CachedRanges {
+  // One that a crash cut short is fetched anew.
   const covering = (start: number, end: number) =>
-    stored(folder).find((range) => range.start <= start && end <= range.end);
+    stored(folder).find(
+      (range) =>
+        range.start <= start && end <= range.end && statSync(join(folder, range.name)).size === range.end - range.start,
+    );
   return {
     size,
     missing: (start, end) => (covering(start, end) === undefined ? end - start : 0),

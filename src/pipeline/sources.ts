@@ -62,6 +62,10 @@ export async function filesOf(config: DataConfig, { hub, signal }: SourceContext
   return isLocalTable(source) ? localFiles(source) : null;
 }
 
+export function splitOf({ source, split }: DataConfig): string {
+  return split ?? (source === 'voicebench' ? VOICEBENCH.split : 'train');
+}
+
 /** The rows of a source by label. */
 export async function tableOf(
   config: DataConfig,
@@ -71,7 +75,7 @@ export async function tableOf(
   const isVoiceBench = config.source === 'voicebench';
   return openTable(files, {
     datasets: datasets.length === 0 && isVoiceBench ? VOICEBENCH.datasets : datasets,
-    split: config.split ?? (isVoiceBench ? VOICEBENCH.split : 'train'),
+    split: splitOf(config),
     audioColumn: config.audio_column,
     textColumn: config.text_column,
     labelColumn: config.label_column,

@@ -34,6 +34,8 @@ export interface TableFiles {
   origin: Record<string, unknown>;
   entries: readonly TreeEntry[];
   open(entry: TreeEntry): Promise<CachedRanges>;
+  /** Fetches a whole file; null where all are here. @returns its path */
+  pull: ((entry: TreeEntry, progress: (bytes: number) => void) => Promise<string>) | null;
   /** Folder for the audio of its rows. */
   clips: string;
   /** Told the bytes that came from the network. */
@@ -88,6 +90,7 @@ export async function hubFiles(hub: Hub, id: string, revision: string, signal?: 
         offline(`${entry.path} of ${id}`),
       );
     },
+    pull: (entry, progress) => hub.download(repository, commit, entry, { progress, signal }),
     clips: join(cacheFolder(), 'clips', id.replace('/', '--'), commit),
     fetched,
   };
@@ -116,6 +119,7 @@ export async function localFiles(path: string): Promise<TableFiles> {
     origin: { path: root },
     entries,
     open: (entry) => localFile(place(entry.path)),
+    pull: null,
     clips: join(cacheFolder(), 'clips', 'local', key),
     fetched: { bytes: 0, listener: () => {} },
   };

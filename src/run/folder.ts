@@ -124,8 +124,8 @@ export function openRun(path: string): {
       throw damaged(join(folder.path, name), (error as Error).message);
     }
   };
-  const { name, config, origins } = parse<LoadedConfig>('config.json', read('config.json'));
-  checkStoredConfig(config, join(folder.path, 'config.json'));
+  const { name, origins, ...stored } = parse<LoadedConfig>('config.json', read('config.json'));
+  const config = checkStoredConfig(stored.config, join(folder.path, 'config.json'));
   const manifest = parse<Record<string, unknown>>('manifest.json', read('manifest.json'));
   const clips = read('dataset.jsonl')
     .split('\n')

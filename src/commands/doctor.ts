@@ -1,0 +1,120 @@
+/** voicegrpo doctor: what this installation has, and with --online what the hub answers. */
+import { availableParallelism, totalmem } from 'node:os';
+import { Command, Option } from 'clipanion';
+import { presentError } from '../errors.js';
+import type { Hub } from '../hub/client.js';
+import { findModel, modelName } from '../hub/models.js';
+import { loadNative } from '../native/load.js';
+import { VOICEBENCH } from '../pipeline/sources.js';
+import { hubFiles, openTable, shardsOf } from '../pipeline/table.js';
+import { cacheFolder } from '../pipeline/transcript.js';
+import { Progress } from '../run/progress.js';
+import { BaseCommand } from './base.js';
+import { megabytes } from './data-command.js';
+
+/** The models that the presets name. */
+const MODELS = [
+  ['policy', 'unsloth/gemma-3-270m-it'],
+  ['whisper', 'base'],
+] as const;
+
+interface Check {
+  name: string;
+  ok: boolean;
+  found: string;
+}
+
+export class DoctorCommand extends BaseCommand {
+  static override paths = [['doctor']];
+  static override usage = Command.Usage({
+    description:
+      'What this installation has; with --online also what the hub answers, from footers and listings alone.',
+  });
+
+  online = Option.Boolean('--online', false, { description: 'Ask the hub; less than 1 MB a file is read.' });
+  json = Option.Boolean('--json', false, { description: 'Print one JSON value on stdout and nothing else there.' });
+
+  protected async run(signal: AbortSignal): Promise<number> {
+    const progress = new Progress(this.context.stderr);
+    await using hub = this.openHub(progress, false);
+    const checks: Check[] = [];
+    const check = async (name: string, work: () => string | Promise<string>) => {
+      try {
+        checks.push({ name, ok: true, found: await work() });
+      } catch (error) {
+        signal.throwIfAborted();
+        checks.push({ name, ok: false, found: presentError(error).text });
+      }
+    };
+    const { endpoint, cache, token, offline } = hub.environment;
+    await check('node', () => process.versions.node);
+    await check('addon', () => {
+      const { addon, ggml, whisper, cpu } = loadNative().version();
+      return `${addon}, ggml ${ggml}, whisper.cpp ${whisper}, kernel ${cpu}`;
+    });
+    await check('machine', () => `${availableParallelism()} processors, ${(totalmem() / 1e9).toFixed(1)} GB`);
+    await check(
+      'hub',
+      () => `${endpoint}, ${token === null ? 'no token' : 'with a token'}${offline ? ', offline' : ''}`,
+    );
+    await check('hub cache', () => cache);
+    await check('own cache', () => cacheFolder());
+    if (this.online) {
+      for (const [kind, name] of MODELS) {
+        await check(`model ${name}`, async () => {
+          const { entry, commit, repository } = await findModel(hub, kind, modelName(kind, name)!, signal);
+          return `${repository.id} at ${commit.slice(0, 12)}: ${entry.path}, ${megabytes(entry.size)}`;
+        });
+      }
+      await check('data voicebench', () => this.voiceBench(hub, signal, check));
+    }
+    const failed = checks.filter(({ ok }) => !ok).length;
+    if (this.json) {
+      this.print(JSON.stringify(checks));
+    } else {
+      const width = Math.max(...checks.map(({ name }) => name.length));
+      for (const { name, ok, found } of checks) {
+        this.print(`${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(width)}  ${found.replaceAll('\n', ' ')}`);
+      }
+    }
+    return failed > 0 ? 1 : 0;
+  }
+
+  /** Tree and footers of each dataset; sizes of row groups say what a row costs. */
+  private async voiceBench(
+    hub: Hub,
+    signal: AbortSignal,
+    check: (name: string, work: () => string | Promise<string>) => Promise<void>,
+  ): Promise<string> {
+    const files = await hubFiles(hub, VOICEBENCH.id, VOICEBENCH.revision, signal);
+    const names = [...new Set(shardsOf(files.entries, VOICEBENCH.split).map(({ config }) => config))];
+    for (const name of names) {
+      await check(`data ${name}`, async () => {
+        const { rows } = await openTable(files, {
+          datasets: [name],
+          split: VOICEBENCH.split,
+          audioColumn: 'audio',
+          textColumn: 'prompt',
+          labelColumn: null,
+        });
+        const own = rows.get(name) ?? [];
+        const shards = [...new Set(own.map(({ shard }) => shard))];
+        const groups = shards.flatMap(({ parquet }) =>
+          parquet.groups.map(({ rows: count, indexed }, i) => ({
+            count,
+            indexed,
+            bytes: parquet.columnRanges(i, 'audio').reduce((sum, [start, end]) => sum + end - start, 0),
+          })),
+        );
+        const largest = Math.max(...groups.map(({ bytes }) => bytes));
+        const size = shards.reduce((sum, { size: bytes }) => sum + bytes, 0);
+        return (
+          `${own.length} rows in ${shards.length} files, ${megabytes(size)}; ${groups.length} row groups of at most ` +
+          `${Math.max(...groups.map(({ count }) => count))} rows, audio up to ${megabytes(largest)} each, ` +
+          `${groups.every(({ indexed }) => indexed) ? 'with' : 'without'} a page index`
+        );
+      });
+    }
+    return `${names.length} datasets at ${VOICEBENCH.revision.slice(0, 12)}, ${megabytes(files.fetched.bytes)} read`;
+  }
+}

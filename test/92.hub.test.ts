@@ -1,0 +1,202 @@
+/** From the hub to an adapter, as a user runs it: a stand-in serves models and VoiceBench; then again with the server gone. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { VOICEBENCH } from '../src/pipeline/sources.js';
+import { BUNDLED_POLICY, BUNDLED_WHISPER } from '../src/run/inputs.js';
+import { runCli } from './cli.js';
+import { StandInHub } from './hub/stand-in.js';
+
+const DATA = fileURLToPath(new URL('./hub/data/voicebench', import.meta.url));
+
+/** VoiceBench and the models that the presets name; the models are the bundled ones. */
+async function presetHub(): Promise<StandInHub> {
+  const hub = await StandInHub.start();
+  const files = readdirSync(DATA, { recursive: true, encoding: 'utf8' }).filter((name) => /\.\w+$/.test(name));
+  hub.add({
+    type: 'dataset',
+    id: VOICEBENCH.id,
+    commit: VOICEBENCH.revision,
+    files: Object.fromEntries(files.map((name) => [name, readFileSync(join(DATA, name))])),
+  });
+  const weights = { 'config.json': Buffer.from('{}'), 'model.safetensors': Buffer.alloc(5000) };
+  hub.add({ type: 'model', id: 'unsloth/gemma-3-270m-it', commit: '1'.repeat(40), files: weights });
+  const gguf = readFileSync(BUNDLED_POLICY);
+  hub.add({
+    type: 'model',
+    id: 'unsloth/gemma-3-270m-it-GGUF',
+    commit: '2'.repeat(40),
+    files: { 'gemma-3-270m-it-Q4_K_M.gguf': Buffer.alloc(3000), 'gemma-3-270m-it-BF16.gguf': gguf },
+  });
+  hub.add({
+    type: 'model',
+    id: 'ggerganov/whisper.cpp',
+    commit: '3'.repeat(40),
+    files: { 'ggml-base.bin': readFileSync(BUNDLED_WHISPER), 'ggml-tiny.en.bin': Buffer.alloc(2000) },
+  });
+  return hub;
+}
+
+const TRAIN = [
+  ...['train', '--config', 'small', '--max-steps', '5', '--prompts-per-step', '3', '--json'],
+  ...['--samples-per-dataset', '8', '--held-out-per-dataset', '4', '--threads', '2'],
+];
+
+test('train --config small runs from the hub to an adapter, and again without a connection', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'voicegrpo-hub-'));
+  const hub = await presetHub();
+  const env = {
+    HF_ENDPOINT: hub.endpoint,
+    HF_HOME: join(root, 'hf'),
+    VOICEGRPO_CACHE: join(root, 'cache'),
+    HF_TOKEN: '',
+  };
+  try {
+    const [first, second] = [join(root, 'first'), join(root, 'second')];
+    const online = await runCli([...TRAIN, '--output-dir', first], env);
+    assert.is(online.code, 0, online.stderr);
+    assert.match(online.stderr, /To fetch from unsloth\/gemma-3-270m-it-GGUF: gemma-3-270m-it-BF16\.gguf, 3\.3 MB/);
+    assert.match(
+      online.stderr,
+      /To fetch from hlt-lab\/voicebench: about 1\.[0-9] MB for 36 clips of ifeval, commoneval, wildvoice/,
+    );
+    assert.is(JSON.parse(online.stdout).steps, 5);
+    assert.ok(existsSync(join(first, 'best', 'adapter_model.safetensors')));
+    const { data, models } = JSON.parse(readFileSync(join(first, 'manifest.json'), 'utf8'));
+    assert.is(data.commit, VOICEBENCH.revision);
+    assert.is(data.files.length, 4);
+    assert.match(data.held_out_of, '4 clips of each label by seed 42');
+    assert.is(models.policy.file, 'gemma-3-270m-it-BF16.gguf');
+    // What is known is not asked for again.
+    const asked = hub.requests.length;
+    const known = await runCli([...TRAIN, '--output-dir', join(root, 'known')], env);
+    assert.is(known.code, 0, known.stderr);
+    assert.equal(
+      hub.requests.slice(asked).map(({ path }) => path.replace(/.*\/revision\//, '')),
+      ['main', 'main', 'main'],
+    );
+
+    await hub.close();
+    const offline = await runCli([...TRAIN, '--output-dir', second], { ...env, HF_HUB_OFFLINE: '1' });
+    assert.is(offline.code, 0, offline.stderr);
+    const answers = (run: string) => readFileSync(join(run, 'completions.jsonl'), 'utf8');
+    assert.is(answers(second), answers(first));
+
+    const unknown = await runCli(
+      [...TRAIN, '--datasets', 'alpacaeval', 'ifeval', '--offline', '--output-dir', join(root, 'third')],
+      env,
+    );
+    assert.is(unknown.code, 1);
+    assert.match(
+      unknown.stderr,
+      /alpacaeval\/test-00000-of-00001\.parquet of hlt-lab\/voicebench: expected it on this machine/,
+    );
+    assert.not.ok(existsSync(join(root, 'third')));
+  } finally {
+    await hub.close();
+    rmSync(root, { recursive: true, force: true });
+  }
+});
+
+test('data and models: listed, previewed and fetched by name; eval and transcribe take names too', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'voicegrpo-hub-'));
+  const hub = await presetHub();
+  const env = {
+    HF_ENDPOINT: hub.endpoint,
+    HF_HOME: join(root, 'hf'),
+    VOICEGRPO_CACHE: join(root, 'cache'),
+    HF_TOKEN: '',
+  };
+  const json = async (...args: string[]) => {
+    const { code, stdout, stderr } = await runCli([...args, '--json'], env);
+    assert.is(code, 0, stderr);
+    return JSON.parse(stdout);
+  };
+  try {
+    const listed = await json('data', 'list');
+    assert.equal(
+      listed.datasets.map(({ name, files, rows }: { name: string; files: number; rows: number }) => [
+        name,
+        files,
+        rows,
+      ]),
+      [
+        ['alpacaeval', 1, 2],
+        ['commoneval', 2, 12],
+        ['ifeval', 1, 12],
+        ['wildvoice', 1, 12],
+      ],
+    );
+    assert.ok(hub.requests.every(({ bytes }) => bytes <= 64 * 1024));
+
+    // Texts alone fetch no audio.
+    const before = hub.requests.length;
+    const texts = await json('data', 'preview', '--rows', '2');
+    assert.equal(
+      texts.map(({ label, rows }: { label: string; rows: number }) => [label, rows]),
+      [
+        ['ifeval', 12],
+        ['commoneval', 12],
+        ['wildvoice', 12],
+      ],
+    );
+    assert.ok(
+      texts.every(
+        (entry: { texts: string[] }) => entry.texts.length === 2 && entry.texts.every((text) => text.length > 5),
+      ),
+    );
+    assert.ok(hub.requests.slice(before).reduce((sum, { bytes }) => sum + bytes, 0) < 8000);
+    const [sample] = await json(
+      'data',
+      'preview',
+      '--rows',
+      '1',
+      '--datasets',
+      'ifeval',
+      '--save',
+      join(root, 'clips'),
+    );
+    assert.is(sample.sample.format, 'wav');
+    assert.ok(sample.sample.duration > 1);
+    const heard = await json('transcribe', '--model', 'base', sample.sample.file);
+    assert.ok(heard[0].text.length > 5);
+
+    const pulled = await json('data', 'pull', '--whole', '--datasets', 'commoneval');
+    assert.is(pulled.files.length, 2);
+    const models = await json('models', 'list');
+    assert.equal(
+      models.map(({ repository, file }: { repository: string; file: string }) => `${repository}:${file}`),
+      ['ggerganov/whisper.cpp:ggml-base.bin'],
+    );
+    const [policy] = await json('models', 'pull', 'unsloth/gemma-3-270m-it');
+    assert.equal(readFileSync(policy.path), readFileSync(BUNDLED_POLICY));
+    const checks = await json('doctor', '--online');
+    assert.ok(
+      checks.some(
+        ({ name, found }: { name: string; found: string }) => name === 'data ifeval' && found.startsWith('12 rows'),
+      ),
+    );
+
+    for (const [args, pattern] of [
+      [['models', 'pull', 'bse'], /did you mean base\?/i],
+      [['data', 'list', '--data', 'no/such'], /no\/such: expected something that exists/],
+      [['data', 'list', '--split', 'train'], /use --split test/i],
+      [['data', 'list', '--datasets', 'nope'], /expected folders 'nope', got 'alpacaeval'/],
+      [['data', 'list', '--audio-column', 'sound'], /expected a column 'sound', got columns/],
+      [['data', 'preview', '--data', 'bundled'], /voicegrpo data list/],
+    ] as const) {
+      const { code, stderr } = await runCli([...args], env);
+      assert.ok(code === 1 || code === 2 || code === 3, `${args}: ${code}`);
+      assert.match(stderr, pattern);
+      assert.not.match(stderr, /\n {4}at /);
+    }
+  } finally {
+    await hub.close();
+    rmSync(root, { recursive: true, force: true });
+  }
+});
+
+test.run();
