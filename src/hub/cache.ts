@@ -26,7 +26,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { problem } from '../errors.js';
 
 export interface Repository {
@@ -128,6 +128,18 @@ export class HubCache {
   file(repository: Repository, commit: string, path: string): string | null {
     const pointer = join(this.folder(repository), 'snapshots', commit, path);
     return isInside(path) && existsSync(pointer) ? pointer : null;
+  }
+
+  /** The files of a commit that are here, by their links: all there is to know of them without a listing. */
+  snapshot(repository: Repository, commit: string): TreeEntry[] {
+    const folder = join(this.folder(repository), 'snapshots', commit);
+    return list(folder, true)
+      .map((path) => ({
+        path,
+        size: statSync(join(folder, path), { throwIfNoEntry: false })?.size ?? -1,
+        etag: basename(linkOf(join(folder, path)) ?? ''),
+      }))
+      .filter(isTreeEntry);
   }
 
   /** Every file of every snapshot. */
@@ -329,6 +341,14 @@ function processSpace(): string {
     ].join();
   } catch {
     return hostname(); // no Linux
+  }
+}
+
+function linkOf(path: string): string | null {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return null; // no link
   }
 }
 

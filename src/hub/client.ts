@@ -118,13 +118,18 @@ export class Hub {
     }
   }
 
-  /** Every file of a commit. Asked for once: a commit does not change. */
+  /** Every file of a commit. Asked for once: a commit does not change. Offline, and never asked for: the files that are here. */
   async tree(repository: Repository, commit: string, signal?: AbortSignal): Promise<TreeEntry[]> {
     const known = this.cache.tree(repository, commit);
     if (known !== null) {
       return known;
     }
     const what = `the files of ${repository.id}`;
+    const here = this.environment.offline ? this.cache.snapshot(repository, commit) : [];
+    if (here.length > 0) {
+      this.#note(`Of ${repository.id} only what is here is known: ${here.length} file${here.length > 1 ? 's' : ''}.`);
+      return here;
+    }
     const entries: TreeEntry[] = [];
     const blobIds = new Map<string, string>();
     let next: string | null = this.#address(repository, what, `/tree/${commit}?recursive=true`).url;
@@ -277,17 +282,15 @@ export class Hub {
                 at += bytes.length;
                 place += chunk.length;
                 progress?.(chunk.length);
-                if (place > end || (at === end && answer.status !== 206)) {
-                  break; // a part is read to its end, so that the connection can be used again
+                if (at === end) {
+                  break;
                 }
               }
-              if (at < end) {
-                throw new Error(`${at - start} of ${end - start} bytes`);
-              }
             } catch (error) {
-              if (at < end) {
-                throw interrupted(address, error);
-              }
+              throw interrupted(address, error);
+            }
+            if (at < end) {
+              throw interrupted(address, new Error(`${at - start} of ${end - start} bytes`));
             }
           },
           { signal, progressed: gains(() => at) },

@@ -3,6 +3,7 @@
  *
  * A request goes out with the token only while it stays on the endpoint's own scheme, host and port.
  */
+import { setMaxListeners } from 'node:events';
 import type { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
@@ -36,6 +37,8 @@ export interface RequestOptions {
 
 const MAX_TRIES = 5;
 const MAX_REDIRECTS = 10;
+/** To one host at a time; further requests wait. */
+const MAX_CONNECTIONS = 8;
 /** Longest wait that a server may ask for, s. */
 const MAX_WAIT = 310;
 /** Largest answer that is taken as a whole: listings, not files. */
@@ -83,6 +86,7 @@ export class HubHttp {
     this.#agent = new EnvHttpProxyAgent({
       httpProxy: proxyOf('http_proxy'),
       httpsProxy: proxyOf('https_proxy'),
+      connections: MAX_CONNECTIONS,
       headersTimeout: timeout,
       bodyTimeout: timeout,
       connect: { timeout },
@@ -171,6 +175,9 @@ export class HubHttp {
       throw offline(address.what);
     }
     const { range, allow = [], signal } = options;
+    if (signal) {
+      setMaxListeners(0, signal); // one for each request that is open, which is no leak
+    }
     let url = new URL(address.url);
     for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
       const headers: Record<string, string> = { 'user-agent': 'voicegrpo', 'accept-encoding': 'identity' };
@@ -315,9 +322,9 @@ export function interrupted(address: Address, error: unknown): Transient {
   );
 }
 
-/** The system's codes are known by themselves, undici's are not. */
+/** The system's codes are known by themselves, others are not. */
 function reasonOf({ code, message }: NodeJS.ErrnoException): string {
-  return code === undefined || code.startsWith('UND_') ? message : code;
+  return typeof code === 'string' && !code.startsWith('UND_') ? code : message;
 }
 
 /** @throws Error for what is no http address */

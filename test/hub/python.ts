@@ -8,14 +8,17 @@ const LIMIT_MS = 120_000;
 
 let found: string | null | undefined;
 
+/** From this version on the cache has listings, a shared store and its tag. */
+const RECENT = 'import huggingface_hub as hub; assert tuple(map(int, hub.__version__.split(".")[:2])) >= (2, 4)';
+
 /**
- * VOICEGRPO_PYTHON or else python3 of the PATH: the first that can import huggingface_hub, or null. Asked once per process.
+ * VOICEGRPO_PYTHON or else python3 of the PATH: the first that has a recent huggingface_hub, or null. Asked once per process.
  */
 export function findPython(): string | null {
   if (found === undefined) {
     found =
       [process.env.VOICEGRPO_PYTHON, 'python3'].find(
-        (python) => python && spawnSync(python, ['-c', 'import huggingface_hub'], { timeout: LIMIT_MS }).status === 0,
+        (python) => python && spawnSync(python, ['-c', RECENT], { timeout: LIMIT_MS }).status === 0,
       ) ?? null;
   }
   return found;
