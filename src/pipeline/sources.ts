@@ -166,55 +166,81 @@ async function draw(table: Table, config: DataConfig, seed: number, context: Sou
   const { samples_per_dataset: samples, held_out_per_dataset: held, sampling_method: method } = config;
   const wanted = samples + held;
   const { labels } = checkedLabels(table, config);
-  const orders = new Map(labels.map((label) => [label, orderRows(table.rows.get(label) ?? [], label, method, seed)]));
+  const drawn = labels.map((label) => ({
+    label,
+    rows: orderRows(table.rows.get(label) ?? [], label, method, seed),
+    at: 0,
+    clips: [] as Clip[],
+  }));
   const seen = new Set<string>();
-  const result: Dataset = { labels, train: [], heldOut: [], duplicates: 0 };
-  const short: string[] = [];
+  let duplicates = 0;
+  /** Takes rows until each label has `count` clips. */
+  const fill = async (count: number) => {
+    for (const own of drawn) {
+      while (own.clips.length < count && own.at < own.rows.length) {
+        const next = own.rows.slice(own.at, own.at + count - own.clips.length);
+        own.at += next.length;
+        for (const clip of await clipsOf(table, own.label, next, config, context.signal)) {
+          if (seen.has(clip.id)) {
+            duplicates++;
+          } else {
+            seen.add(clip.id);
+            own.clips.push(clip);
+          }
+        }
+      }
+    }
+  };
+  // Known before anything is fetched.
+  checkEnough(
+    drawn.map(({ label, rows }) => [label, rows.length]),
+    table,
+    config,
+  );
   await fetching(
     table,
-    [...orders.values()].flatMap((rows) => rows.slice(0, wanted)),
+    drawn.flatMap(({ rows }) => rows.slice(0, wanted)),
     config,
     context,
     async () => {
-      for (const [label, rows] of orders) {
-        const clips: Clip[] = [];
-        for (let at = 0; clips.length < wanted && at < rows.length; ) {
-          const next = rows.slice(at, at + wanted - clips.length);
-          at += next.length;
-          for (const clip of await clipsOf(table, label, next, config, context.signal)) {
-            if (seen.has(clip.id)) {
-              result.duplicates++;
-            } else {
-              seen.add(clip.id);
-              clips.push(clip);
-            }
-          }
-        }
-        if (clips.length < wanted) {
-          short.push(`'${label}' has ${clips.length}`);
-        }
-        const cut = method === 'random' ? held : samples;
-        const [first, second] = [clips.slice(0, cut), clips.slice(cut)];
-        result.heldOut.push(...(method === 'random' ? first : second));
-        result.train.push(...(method === 'random' ? second : first));
+      if (method === 'random') {
+        // Of every label, before any is trained on: else a clip trained on under one label could push the same out of another.
+        await fill(held);
       }
+      await fill(wanted);
     },
   );
-  if (short.length > 0) {
-    const least = Math.min(...short.map((text) => Number(/\d+$/.exec(text)?.[0])));
-    const fits = Math.max(1, Math.min(held, Math.floor(least / 4)));
-    throw problem({
-      code: 'E_DATA',
-      expected: `${samples} training and ${held} held-out clips of each label`,
-      where: table.files.name,
-      got: short.join(', '),
-      next:
-        least < 2
-          ? 'choose other --datasets: each label needs at least two clips'
-          : `use --samples-per-dataset ${least - fits} --held-out-per-dataset ${fits}`,
-    });
+  checkEnough(
+    drawn.map(({ label, clips }) => [label, clips.length]),
+    table,
+    config,
+  );
+  const cut = method === 'random' ? held : samples;
+  const first = drawn.flatMap(({ clips }) => clips.slice(0, cut));
+  const second = drawn.flatMap(({ clips }) => clips.slice(cut));
+  return method === 'random'
+    ? { labels, train: second, heldOut: first, duplicates }
+    : { labels, train: first, heldOut: second, duplicates };
+}
+
+function checkEnough(found: readonly (readonly [string, number])[], table: Table, config: DataConfig): void {
+  const { samples_per_dataset: samples, held_out_per_dataset: held } = config;
+  const short = found.filter(([, count]) => count < samples + held);
+  if (short.length === 0) {
+    return;
   }
-  return result;
+  const least = Math.min(...short.map(([, count]) => count));
+  const fits = Math.max(1, Math.min(held, Math.floor(least / 4)));
+  throw problem({
+    code: 'E_DATA',
+    expected: `${samples} training and ${held} held-out clips of each label`,
+    where: table.files.name,
+    got: short.map(([label, count]) => `'${label}' has ${count}`).join(', '),
+    next:
+      least < 2
+        ? 'choose other --datasets: each label needs at least two clips'
+        : `use --samples-per-dataset ${least - fits} --held-out-per-dataset ${fits}`,
+  });
 }
 
 /** Rows as clips: with their audio, or by their text alone where that is asked for. */

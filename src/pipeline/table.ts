@@ -136,14 +136,18 @@ export function isLocalTable(path: string): boolean {
   return readdirSync(path, { recursive: true, encoding: 'utf8' }).some((name) => name.endsWith('.parquet'));
 }
 
-/** Files of a split: '<config>/<split>-00000-of-00002.parquet', as datasets writes them, or '<config>/<split>.parquet'. */
+/**
+ * Files of a split: '<config>/<split>-00000-of-00002.parquet', as datasets writes them (older versions with '-<hash>' at the end),
+ * or '<config>/<split>.parquet'.
+ */
 export function shardsOf(
   entries: readonly TreeEntry[],
   split: string,
 ): { config: string; split: string; entry: TreeEntry }[] {
   return entries
     .flatMap((entry) => {
-      const [, folder = '', name, number] = /^(?:(.*)\/)?([^/]+?)(-\d+-of-\d+)?\.parquet$/.exec(entry.path) ?? [];
+      const [, folder = '', name, number] =
+        /^(?:(.*)\/)?([^/]+?)(-\d+-of-\d+(?:-[^/]+)?)?\.parquet$/.exec(entry.path) ?? [];
       // A file alone has no split in its name.
       const own = number === undefined && name !== split && entries.length === 1 ? split : (name ?? '');
       return name === undefined ? [] : [{ config: folder.split('/').at(-1) as string, split: own, entry }];
@@ -163,7 +167,9 @@ export async function openTable(files: TableFiles, options: TableOptions): Promi
   const configs = [...new Set(all.map(({ config }) => config))];
   if (all.length === 0) {
     const splits = [
-      ...new Set(files.entries.flatMap(({ path }) => /([^/]+?)(?:-\d+-of-\d+)?\.parquet$/.exec(path)?.[1] ?? [])),
+      ...new Set(
+        files.entries.flatMap(({ path }) => /([^/]+?)(?:-\d+-of-\d+(?:-[^/]+)?)?\.parquet$/.exec(path)?.[1] ?? []),
+      ),
     ];
     throw problem({
       code: 'E_DATA',
@@ -187,6 +193,10 @@ export async function openTable(files: TableFiles, options: TableOptions): Promi
   }
   const wanted =
     labelColumn === null && datasets.length > 0 ? all.filter(({ config }) => datasets.includes(config)) : all;
+  checkComplete(
+    files.name,
+    wanted.map(({ entry }) => entry.path),
+  );
   const rows = new Map<string, Row[]>();
   for (const { config, entry } of wanted) {
     const where = `${entry.path} of ${files.name}`;
@@ -216,6 +226,29 @@ export async function openTable(files: TableFiles, options: TableOptions): Promi
   return { files, labels: datasets.length > 0 ? datasets.filter((label) => rows.has(label)) : found, rows, options };
 }
 
+/** Of '-00000-of-00002' and '-00001-of-00002' both are needed: a cache that Python filled may have only one. */
+function checkComplete(name: string, paths: readonly string[]): void {
+  const counts = new Map<string, { here: number; of: number }>();
+  for (const path of paths) {
+    const [, stem, of, hash = ''] = /^(.*)-\d+-of-(\d+)((?:-[^/]+)?)\.parquet$/.exec(path) ?? [];
+    if (stem !== undefined) {
+      const key = `${stem}-*-of-${of}${hash === '' ? '' : '-*'}.parquet`;
+      counts.set(key, { here: (counts.get(key)?.here ?? 0) + 1, of: Number(of) });
+    }
+  }
+  for (const [pattern, { here, of }] of counts) {
+    if (here < of) {
+      throw problem({
+        code: 'E_DATA',
+        expected: `${of} files ${pattern}`,
+        where: name,
+        got: String(here),
+        next: 'fetch the others: voicegrpo data pull --whole',
+      });
+    }
+  }
+}
+
 async function labelsOf(parquet: Parquet, column: string, where: string): Promise<(string | null)[]> {
   parquet.need(column, '--label-column');
   const names = parquet.classNames(column);
@@ -236,7 +269,8 @@ async function labelsOf(parquet: Parquet, column: string, where: string): Promis
         next: 'name another one with --label-column',
       });
     }
-    return names?.[number] ?? String(number);
+    // datasets has −1 for a class that is not known.
+    return names !== null && number < 0 ? null : (names?.[number] ?? String(number));
   });
 }
 
@@ -280,7 +314,7 @@ export function byGroup(rows: readonly Row[]): Row[][] {
 
 /** Bytes that have to be fetched for the audio of these rows: exact for whole column chunks, an estimate where pages are picked. */
 export function bytesToFetch({ files, options }: Table, rows: readonly Row[]): number {
-  const here = clipsHere(files.clips);
+  const here = clipsHere(clipsFolder({ files, options }));
   let bytes = 0;
   for (const together of byGroup(rows.filter((row) => !here.has(clipKey(row))))) {
     const { shard, group } = together[0] as Row;
@@ -322,9 +356,10 @@ export async function clipsOfRows(
   rows: readonly Row[],
   signal?: AbortSignal,
 ): Promise<Clip[]> {
-  const { files, options } = table;
+  const { options } = table;
   const texts = await textsOf(table, rows);
-  const here = clipsHere(files.clips);
+  const folder = clipsFolder(table);
+  const here = clipsHere(folder);
   for (const together of byGroup(rows.filter((row) => !here.has(clipKey(row))))) {
     const { shard, group } = together[0] as Row;
     for await (const { row, bytes } of shard.parquet.audio(
@@ -334,7 +369,7 @@ export async function clipsOfRows(
     )) {
       signal?.throwIfAborted();
       const key = clipKey({ shard, group, row: row - shard.parquet.groups[group]!.start });
-      here.set(key, write(files.clips, `${key}${extensionOf(bytes)}`, bytes));
+      here.set(key, write(folder, `${key}${extensionOf(bytes)}`, bytes));
     }
   }
   const clips: Clip[] = [];
@@ -362,9 +397,18 @@ export async function textClips(table: Table, label: string, rows: readonly Row[
   });
 }
 
-/** '<path of the shard>-<row>' without what a file name cannot have. */
+/** A column of audio has a folder of its own: the rows of another one have the same names. */
+function clipsFolder({ files, options }: Pick<Table, 'files' | 'options'>): string {
+  return join(files.clips, `column-${encodeURIComponent(options.audioColumn)}`);
+}
+
+/** '<path of the shard>-<row>' without what a file name cannot have; no two paths give the same. */
 function clipKey({ shard, group, row }: Row): string {
-  const stem = shard.path.replace(/\.parquet$/, '').replaceAll('/', '_');
+  const stem = shard.path
+    .replace(/\.parquet$/, '')
+    .replaceAll('%', '%25')
+    .replaceAll('_', '%5F')
+    .replaceAll('/', '_');
   return `${stem}-${String(shard.parquet.groups[group]!.start + row).padStart(5, '0')}`;
 }
 
