@@ -2,6 +2,8 @@
 export { type Config, type FlagSetting, type LoadedConfig, loadConfig, PRESETS } from './config/load.js';
 export { VoiceGrpoError } from './errors.js';
 export { type TrainObserver, type TrainResult, type TrainSetup, train } from './grpo.js';
+export { Hub } from './hub/client.js';
+export { type HubEnvironment, hubEnvironment } from './hub/environment.js';
 export type * from './native/addon.js';
 export { loadNative } from './native/load.js';
 export { advantagesOf } from './pipeline/advantages.js';
@@ -9,6 +11,7 @@ export { type Dataset, listClips, loadDataset } from './pipeline/data.js';
 export { answerClips, evaluate } from './pipeline/evaluate.js';
 export { lossWeights } from './pipeline/loss-weights.js';
 export { createPromptBuilder, type PromptBuilder } from './pipeline/prompt.js';
+export { openDataset, type SourcedDataset, VOICEBENCH } from './pipeline/sources.js';
 export { loadRewards, type WeightedReward } from './rewards/weighted.js';
 export { createRun, openRun, runFolder } from './run/folder.js';
 export { openTrainedRun, type TrainedRun } from './run/trained.js';

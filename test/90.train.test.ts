@@ -10,7 +10,7 @@ import { runCli } from './cli.js';
 const scratch = mkdtempSync(join(tmpdir(), 'voicegrpo-train-'));
 
 const voicegrpo = (args: string[], watch?: (child: ChildProcess, stderr: string) => void) =>
-  runCli(args, { VOICEGRPO_CACHE: join(scratch, 'cache') }, watch);
+  runCli(args, { VOICEGRPO_CACHE: join(scratch, 'cache'), HF_HOME: join(scratch, 'hf') }, watch);
 
 const train = (seed: number, out: string, more: string[] = []) => [
   ...['train', '--config', 'tiny', '--seed', String(seed), '--output-dir', out, '--json'],
@@ -155,7 +155,11 @@ test('refusals: exit code, one sentence, no stack, nothing written', async () =>
   const fresh = join(scratch, 'fresh');
   const cases: [string[], number, RegExp][] = [
     [train(1, first), 2, /which has files in it/],
-    [['train', '--config', 'small', '--output-dir', fresh], 2, /--model FILE\.gguf --whisper FILE\.bin --data DIR/],
+    [
+      ['train', '--config', 'small', '--offline', '--output-dir', fresh],
+      1,
+      /gemma-3-270m-it: expected it on this machine/,
+    ],
     [
       train(1, fresh, ['--learning-rate', 'much', '--num-generations', '1']),
       2,

@@ -40,12 +40,8 @@ async function presetHub(): Promise<StandInHub> {
   return hub;
 }
 
-const TRAIN = [
-  ...['train', '--config', 'small', '--max-steps', '5', '--prompts-per-step', '3', '--json'],
-  ...['--samples-per-dataset', '8', '--held-out-per-dataset', '4', '--threads', '2'],
-];
-
-test('train --config small runs from the hub to an adapter, and again without a connection', async () => {
+/** A hub, a folder, and the environment that leads to both. */
+async function presetMachine() {
   const root = mkdtempSync(join(tmpdir(), 'voicegrpo-hub-'));
   const hub = await presetHub();
   const env = {
@@ -54,6 +50,16 @@ test('train --config small runs from the hub to an adapter, and again without a 
     VOICEGRPO_CACHE: join(root, 'cache'),
     HF_TOKEN: '',
   };
+  return { hub, root, env };
+}
+
+const TRAIN = [
+  ...['train', '--config', 'small', '--max-steps', '5', '--prompts-per-step', '3', '--json'],
+  ...['--samples-per-dataset', '8', '--held-out-per-dataset', '4', '--threads', '2'],
+];
+
+test('train --config small runs from the hub to an adapter, and again without a connection', async () => {
+  const { hub, root, env } = await presetMachine();
   try {
     const [first, second] = [join(root, 'first'), join(root, 'second')];
     const online = await runCli([...TRAIN, '--output-dir', first], env);
@@ -102,14 +108,7 @@ test('train --config small runs from the hub to an adapter, and again without a 
 });
 
 test('data and models: listed, previewed and fetched by name; eval and transcribe take names too', async () => {
-  const root = mkdtempSync(join(tmpdir(), 'voicegrpo-hub-'));
-  const hub = await presetHub();
-  const env = {
-    HF_ENDPOINT: hub.endpoint,
-    HF_HOME: join(root, 'hf'),
-    VOICEGRPO_CACHE: join(root, 'cache'),
-    HF_TOKEN: '',
-  };
+  const { hub, root, env } = await presetMachine();
   const json = async (...args: string[]) => {
     const { code, stdout, stderr } = await runCli([...args, '--json'], env);
     assert.is(code, 0, stderr);

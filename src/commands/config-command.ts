@@ -7,6 +7,18 @@ import type { Hub } from '../hub/client.js';
 import { Progress } from '../run/progress.js';
 import { BaseCommand } from './base.js';
 
+/** Values that say which clips a source has and how to read them. */
+export const SOURCE_PATHS = [
+  'data.source',
+  'data.revision',
+  'data.split',
+  'data.audio_column',
+  'data.text_column',
+  'data.label_column',
+  'data.samples_per_dataset',
+  'data.use_text',
+] as const;
+
 export abstract class ConfigCommand extends BaseCommand {
   json = Option.Boolean('--json', false, { description: 'Print one JSON value on stdout and nothing else there.' });
   verbose = Option.Boolean('-v,--verbose', false, { description: 'Tell more on stderr.' });

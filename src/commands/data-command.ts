@@ -3,27 +3,14 @@ import { Option } from 'clipanion';
 import { type Config, loadConfig } from '../config/load.js';
 import { problem } from '../errors.js';
 import type { SourceContext } from '../pipeline/sources.js';
-import { ConfigCommand } from './config-command.js';
+import { ConfigCommand, SOURCE_PATHS } from './config-command.js';
 
 export abstract class DataCommand extends ConfigCommand {
   config = Option.String('--config', { description: "A preset or a JSON file; 'default' where absent." });
   words = Option.Rest();
 
   constructor() {
-    super([
-      'seed',
-      'data.source',
-      'data.revision',
-      'data.split',
-      'data.audio_column',
-      'data.text_column',
-      'data.label_column',
-      'data.datasets',
-      'data.samples_per_dataset',
-      'data.held_out_per_dataset',
-      'data.sampling_method',
-      'data.use_text',
-    ]);
+    super([...SOURCE_PATHS, 'seed', 'data.datasets', 'data.held_out_per_dataset', 'data.sampling_method']);
   }
 
   protected abstract work(config: Config, context: SourceContext): Promise<number>;

@@ -8,21 +8,14 @@ import { transcribeClips } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
 import { type AdapterChoice, openTrainedRun, type TrainedRun } from '../run/trained.js';
 import type { Evaluation, TranscribedClip } from '../types.js';
-import { ConfigCommand } from './config-command.js';
+import { ConfigCommand, SOURCE_PATHS } from './config-command.js';
 import { scores } from './train.js';
 
 const FLAGS = [
+  ...SOURCE_PATHS,
   'policy.model',
   'whisper.model',
   'whisper.language',
-  'data.source',
-  'data.revision',
-  'data.split',
-  'data.audio_column',
-  'data.text_column',
-  'data.label_column',
-  'data.samples_per_dataset',
-  'data.use_text',
   'threads',
   'evaluation.batch_size',
 ];

@@ -160,7 +160,8 @@ export async function clipsForLabels(
 
 /**
  * Rows of each label in the order of orderRows: held-out ones first, so that they stay when more are trained on; of 'first' and
- * 'last' those after the training ones. A row whose audio was seen before is passed over.
+ * 'last' those after the training ones. A row whose audio was seen before is passed over. A label with fewer rows than are asked for
+ * gives what it has, and a line says so: VoiceBench's datasets differ in size.
  */
 async function draw(table: Table, config: DataConfig, seed: number, context: SourceContext): Promise<Dataset> {
   const { samples_per_dataset: samples, held_out_per_dataset: held, sampling_method: method } = config;
@@ -192,11 +193,12 @@ async function draw(table: Table, config: DataConfig, seed: number, context: Sou
     }
   };
   // Known before anything is fetched.
-  checkEnough(
-    drawn.map(({ label, rows }) => [label, rows.length]),
-    table,
-    config,
-  );
+  for (const { label, rows } of drawn) {
+    const training = trainingOf(label, rows.length, table, config);
+    if (training < samples) {
+      context.progress.line(`'${label}' has ${rows.length} rows: at most ${training} training clips, not ${samples}.`);
+    }
+  }
   await fetching(
     table,
     drawn.flatMap(({ rows }) => rows.slice(0, wanted)),
@@ -210,36 +212,37 @@ async function draw(table: Table, config: DataConfig, seed: number, context: Sou
       await fill(wanted);
     },
   );
-  checkEnough(
-    drawn.map(({ label, clips }) => [label, clips.length]),
-    table,
-    config,
-  );
-  const cut = method === 'random' ? held : samples;
-  const first = drawn.flatMap(({ clips }) => clips.slice(0, cut));
-  const second = drawn.flatMap(({ clips }) => clips.slice(cut));
-  return method === 'random'
-    ? { labels, train: second, heldOut: first, duplicates }
-    : { labels, train: first, heldOut: second, duplicates };
+  const train: Clip[] = [];
+  const heldOut: Clip[] = [];
+  for (const { label, clips } of drawn) {
+    const training = trainingOf(label, clips.length, table, config);
+    heldOut.push(...(method === 'random' ? clips.slice(0, held) : clips.slice(training)));
+    train.push(...(method === 'random' ? clips.slice(held) : clips.slice(0, training)));
+  }
+  return { labels, train, heldOut, duplicates };
 }
 
-function checkEnough(found: readonly (readonly [string, number])[], table: Table, config: DataConfig): void {
+/**
+ * Training clips of a label with `count` clips: as many as are asked for, or what the held-out ones leave.
+ *
+ * @throws VoiceGrpoError E_DATA if that would be fewer than are held out
+ */
+function trainingOf(label: string, count: number, table: Table, config: DataConfig): number {
   const { samples_per_dataset: samples, held_out_per_dataset: held } = config;
-  const short = found.filter(([, count]) => count < samples + held);
-  if (short.length === 0) {
-    return;
+  const training = Math.min(samples, count - held);
+  if (training >= Math.min(samples, held)) {
+    return training;
   }
-  const least = Math.min(...short.map(([, count]) => count));
-  const fits = Math.max(1, Math.min(held, Math.floor(least / 4)));
+  const fits = Math.max(1, Math.min(held, Math.floor(count / 4)));
   throw problem({
     code: 'E_DATA',
-    expected: `${samples} training and ${held} held-out clips of each label`,
+    expected: `${held} held-out clips of '${label}', and at least as many for training`,
     where: table.files.name,
-    got: short.map(([label, count]) => `'${label}' has ${count}`).join(', '),
+    got: `${count} clips`,
     next:
-      least < 2
+      count < 2
         ? 'choose other --datasets: each label needs at least two clips'
-        : `use --samples-per-dataset ${least - fits} --held-out-per-dataset ${fits}`,
+        : `use --held-out-per-dataset ${fits}, or leave it out by --datasets`,
   });
 }
 
