@@ -14,5 +14,6 @@ export { createPromptBuilder, type PromptBuilder } from './pipeline/prompt.js';
 export { openDataset, type SourcedDataset, VOICEBENCH } from './pipeline/sources.js';
 export { loadRewards, type WeightedReward } from './rewards/weighted.js';
 export { createRun, openRun, runFolder } from './run/folder.js';
+export { Progress } from './run/progress.js';
 export { openTrainedRun, type TrainedRun } from './run/trained.js';
 export type * from './types.js';

@@ -183,8 +183,8 @@ test('data and models: listed, previewed and fetched by name; eval and transcrib
       [['models', 'pull', 'bse'], /did you mean base\?/i],
       [['data', 'list', '--data', 'no/such'], /no\/such: expected something that exists/],
       [['data', 'list', '--split', 'train'], /use --split test/i],
-      [['data', 'list', '--datasets', 'nope'], /expected folders 'nope', got 'alpacaeval'/],
-      [['data', 'list', '--audio-column', 'sound'], /expected a column 'sound', got columns/],
+      [['data', 'list', '--datasets', 'nope'], /expected folders 'nope' with a split 'test', got 'alpacaeval'/],
+      [['data', 'pull', '--audio-column', 'sound'], /expected a column 'sound', got columns/],
       [['data', 'preview', '--data', 'bundled'], /voicegrpo data list/],
     ] as const) {
       const { code, stderr } = await runCli([...args], env);
@@ -192,6 +192,55 @@ test('data and models: listed, previewed and fetched by name; eval and transcrib
       assert.match(stderr, pattern);
       assert.not.match(stderr, /\n {4}at /);
     }
+  } finally {
+    await hub.close();
+    rmSync(root, { recursive: true, force: true });
+  }
+});
+
+test('a run goes on with the model it began with, and is not evaluated on what it was trained on', async () => {
+  const { hub, root, env } = await presetMachine();
+  const run = join(root, 'run');
+  try {
+    const killed = await runCli(
+      [...TRAIN.slice(0, 3), '--max-steps', '40', ...TRAIN.slice(5), '--output-dir', run],
+      env,
+      (child, stderr) => {
+        if (/step 2\//.test(stderr)) {
+          child.kill('SIGINT');
+        }
+      },
+    );
+    assert.is(killed.code, 130, killed.stderr);
+    // The name stands for another file today, and the file of the run is gone from the cache.
+    const { models, files } = JSON.parse(readFileSync(join(run, 'manifest.json'), 'utf8'));
+    const other = Buffer.from(readFileSync(BUNDLED_POLICY));
+    other.write('other', other.indexOf('voicegrpo tiny policy'));
+    hub.add({
+      type: 'model',
+      id: 'unsloth/gemma-3-270m-it-GGUF',
+      commit: '4'.repeat(40),
+      files: { 'gemma-3-270m-it-BF16.gguf': other },
+    });
+    rmSync(join(root, 'hf'), { recursive: true });
+    const resumed = await runCli(['train', '--resume', '--output-dir', run, '--json'], env);
+    assert.is(resumed.code, 0, resumed.stderr);
+    assert.is(models.policy.commit, '2'.repeat(40));
+    assert.equal(readFileSync(files.policy), readFileSync(BUNDLED_POLICY));
+    assert.not.ok(hub.requests.some(({ path }) => path.includes('4'.repeat(40))));
+
+    const evaluate = async (...more: string[]) => {
+      const args = ['eval', run, '--data', 'voicebench', '--samples-per-dataset', '12', '--json', ...more];
+      const { code, stdout, stderr } = await runCli(args, env);
+      assert.is(code, 0, stderr);
+      assert.match(stderr, '24 of 36 clips are left out: the run was trained on them.');
+      return JSON.parse(stdout).n;
+    };
+    assert.is(await evaluate(), 12);
+    assert.is(await evaluate('--use-text'), 12);
+    const stray = await runCli(['eval', run, '--split', 'test'], env);
+    assert.is(stray.code, 2);
+    assert.match(stray.stderr, /--split: expected --data/);
   } finally {
     await hub.close();
     rmSync(root, { recursive: true, force: true });

@@ -62,7 +62,14 @@ export class ClassifyCommand extends ConfigCommand {
         clips.push({ ...clip, label: '' });
       }
     };
-    const heard = await transcribeEach(this.files, run.config, run.files.whisper, run.threads, progress, signal);
+    const heard = await transcribeEach(
+      this.files,
+      run.config,
+      this.files.length > 0 ? await run.whisper() : null,
+      run.threads,
+      progress,
+      signal,
+    );
     for (const [i, file] of this.files.entries()) {
       const { transcript, error } = heard[i] as (typeof heard)[number];
       if (transcript === undefined || transcript === '') {

@@ -34,7 +34,8 @@ export class DataListCommand extends DataCommand {
     const split = splitOf(data);
     let listed: Listed[];
     if (files === null) {
-      const clips = listClips(data.source, data.datasets);
+      const all = listClips(data.source, data.datasets);
+      const clips = all.filter(({ label }) => data.datasets.length === 0 || data.datasets.includes(label));
       listed = [...new Set(clips.map(({ label }) => label))].map((name) => {
         const own = clips.filter(({ label }) => label === name);
         return {
@@ -51,6 +52,7 @@ export class DataListCommand extends DataCommand {
         audioColumn: data.audio_column,
         textColumn: data.text_column,
         labelColumn: data.label_column,
+        needs: [],
       });
       listed = table.labels.map((name) => {
         const rows = table.rows.get(name) ?? [];

@@ -34,7 +34,7 @@ export class DataPreviewCommand extends DataCommand {
     if (files === null) {
       throw this.notParquet(config);
     }
-    const table = await tableOf(config.data, files);
+    const table = await tableOf(config.data, files, undefined, this.save === undefined ? ['text'] : ['audio']);
     const previewed: Previewed[] = [];
     for (const label of table.labels) {
       const all = table.rows.get(label) ?? [];
@@ -47,7 +47,11 @@ export class DataPreviewCommand extends DataCommand {
         );
         if (clip !== undefined) {
           mkdirSync(this.save, { recursive: true });
-          const file = join(this.save, `${label.replace(/[^\w.-]/g, '_')}${extname(clip.file)}`);
+          // Every label another name, whatever a file system does not take.
+          const file = join(
+            this.save,
+            `${label.replace(/[/\\:*?"<>|%\p{C}]/gu, encodeURIComponent)}${extname(clip.file)}`,
+          );
           copyFileSync(clip.file, file);
           const { duration, sampleRate, channels, format } = await loadClip(file);
           entry.sample = { file, duration, sample_rate: sampleRate, channels, format };

@@ -1,8 +1,7 @@
 /** voicegrpo data pull: fetches what a run of this configuration would take, so that it needs no connection. */
 import { Command, Option } from 'clipanion';
 import type { Config } from '../config/load.js';
-import { filesOf, openDataset, type SourceContext, splitOf } from '../pipeline/sources.js';
-import { shardsOf } from '../pipeline/table.js';
+import { filesOf, openDataset, type SourceContext, tableOf } from '../pipeline/sources.js';
 import { Transfer } from '../run/progress.js';
 import { DataCommand, megabytes } from './data-command.js';
 
@@ -42,19 +41,18 @@ export class DataPullCommand extends DataCommand {
       );
       return 0;
     }
-    const wanted = shardsOf(files.entries, splitOf(config.data)).filter(
-      ({ config: name }) =>
-        config.data.datasets.length === 0 || config.data.label_column !== null || config.data.datasets.includes(name),
-    );
-    const bytes = wanted.reduce((sum, { entry }) => sum + entry.size, 0);
+    const table = await tableOf(config.data, files, undefined, []);
+    const paths = new Set([...table.rows.values()].flatMap((rows) => rows.map(({ shard }) => shard.path)));
+    const wanted = files.entries.filter(({ path }) => paths.has(path));
+    const bytes = wanted.reduce((sum, { size }) => sum + size, 0);
     context.progress.line(`To fetch from ${files.name}: ${wanted.length} files, at most ${megabytes(bytes)}.`);
-    const paths: string[] = [];
-    for (const { entry } of wanted) {
+    const pulled: string[] = [];
+    for (const entry of wanted) {
       const transfer = new Transfer(context.progress, entry.path, entry.size);
-      paths.push(await files.pull(entry, (done) => transfer.at(done)));
+      pulled.push(await files.pull(entry, (done) => transfer.at(done)));
     }
     context.progress.end();
-    this.print(this.json ? JSON.stringify({ ...files.origin, files: paths }) : paths.join('\n'));
+    this.print(this.json ? JSON.stringify({ ...files.origin, files: pulled }) : pulled.join('\n'));
     return 0;
   }
 }

@@ -3,6 +3,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { Command, Option } from 'clipanion';
 import { presentError } from '../errors.js';
 import type { Hub } from '../hub/client.js';
+import { hubEnvironment } from '../hub/environment.js';
 import { findModel, modelName } from '../hub/models.js';
 import { loadNative } from '../native/load.js';
 import { VOICEBENCH } from '../pipeline/sources.js';
@@ -36,7 +37,6 @@ export class DoctorCommand extends BaseCommand {
 
   protected async run(signal: AbortSignal): Promise<number> {
     const progress = new Progress(this.context.stderr);
-    await using hub = this.openHub(progress, false);
     const checks: Check[] = [];
     const check = async (name: string, work: () => string | Promise<string>) => {
       try {
@@ -46,20 +46,19 @@ export class DoctorCommand extends BaseCommand {
         checks.push({ name, ok: false, found: presentError(error).text });
       }
     };
-    const { endpoint, cache, token, offline } = hub.environment;
     await check('node', () => process.versions.node);
     await check('addon', () => {
       const { addon, ggml, whisper, cpu } = loadNative().version();
       return `${addon}, ggml ${ggml}, whisper.cpp ${whisper}, kernel ${cpu}`;
     });
     await check('machine', () => `${availableParallelism()} processors, ${(totalmem() / 1e9).toFixed(1)} GB`);
-    await check(
-      'hub',
-      () => `${endpoint}, ${token === null ? 'no token' : 'with a token'}${offline ? ', offline' : ''}`,
-    );
-    await check('hub cache', () => cache);
     await check('own cache', () => cacheFolder());
-    if (this.online) {
+    await check('hub', () => {
+      const { endpoint, cache, token, offline } = hubEnvironment();
+      return `${endpoint}, ${token === null ? 'no token' : 'with a token'}${offline ? ', offline' : ''}, cache ${cache}`;
+    });
+    if (this.online && checks.at(-1)?.ok === true) {
+      await using hub = this.openHub(progress, false);
       for (const [kind, name] of MODELS) {
         await check(`model ${name}`, async () => {
           const { entry, commit, repository } = await findModel(hub, kind, modelName(kind, name)!, signal);
@@ -96,6 +95,7 @@ export class DoctorCommand extends BaseCommand {
           audioColumn: 'audio',
           textColumn: 'prompt',
           labelColumn: null,
+          needs: ['audio'],
         });
         const own = rows.get(name) ?? [];
         const shards = [...new Set(own.map(({ shard }) => shard))];

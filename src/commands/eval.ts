@@ -44,9 +44,18 @@ export class EvalCommand extends ConfigCommand {
     await using hub = this.hub(progress);
     const context = { hub, progress, signal };
     using run = await openTrainedRun(this.directory, adapterChoice(this.adapter), settings, context);
-    const clips = settings.some(({ path }) => path === 'data.source')
-      ? await this.others(run, this.dataOf(run, settings), context)
-      : run.dataset.heldOut;
+    const elsewhere = settings.some(({ path }) => path === 'data.source');
+    const stray = settings.filter(({ path }) => path.startsWith('data.'));
+    if (!elsewhere && stray.length > 0) {
+      throw problem({
+        code: 'E_USAGE',
+        expected: '--data, which the other flags of data are for',
+        where: stray.map(({ flag }) => flag).join(', '),
+        got: "none: the run's own held-out clips are evaluated",
+        next: 'add --data SOURCE',
+      });
+    }
+    const clips = elsewhere ? await this.others(run, this.dataOf(run, settings), context) : run.dataset.heldOut;
     const rewards = await loadRewards(run.config.rewards);
     const start = performance.now();
     const result = await evaluate(run.evaluation, run.adapter, clips, rewards, run.shares, signal);
@@ -76,23 +85,29 @@ export class EvalCommand extends ConfigCommand {
 
   /** Clips of another source, of the run's labels: of a folder all, of a parquet dataset `samples_per_dataset` of each label. */
   private async others(run: TrainedRun, config: DataConfig, context: SourceContext): Promise<TranscribedClip[]> {
-    const { labels } = run.dataset;
     const { progress, signal } = context;
-    const clips = await clipsForLabels(config, labels, run.config.seed, context);
     const { source } = config;
     const trained = new Set(run.dataset.train.map(({ id }) => id));
-    const seen = clips.filter(({ id }) => trained.has(id)).length;
-    if (seen > 0) {
-      progress.line(`${seen} of these ${clips.length} clips are left out: the run was trained on them.`);
+    // A text has another identity than the recording of it: then the words tell.
+    const byText = config.use_text || run.usedText;
+    const texts = new Set(run.dataset.train.flatMap(({ reference }) => (byText && reference ? [reference] : [])));
+    const { clips, passedOver } = await clipsForLabels(
+      config,
+      run.dataset.labels,
+      run.config.seed,
+      ({ id, reference }) => trained.has(id) || (reference !== undefined && texts.has(reference)),
+      context,
+    );
+    if (passedOver > 0) {
+      progress.line(`${passedOver} of ${clips.length + passedOver} clips are left out: the run was trained on them.`);
     }
-    const fresh = clips.filter(({ id }) => !trained.has(id));
-    if (fresh.length === 0) {
+    if (clips.length === 0) {
       throw new VoiceGrpoError(`${source}: every clip was used for training.`, {
         code: 'E_DATA',
         hint: 'Evaluate on other clips.',
       });
     }
-    return transcribeClips(fresh, run.config, run.files.whisper, run.threads, progress, signal);
+    return transcribeClips(clips, run.config, await run.whisper(), run.threads, progress, signal);
   }
 }
 

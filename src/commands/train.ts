@@ -5,7 +5,7 @@ import { problem } from '../errors.js';
 import { type TrainResult, train } from '../grpo.js';
 import { loadNative } from '../native/load.js';
 import { hashFile } from '../pipeline/data.js';
-import { openDataset } from '../pipeline/sources.js';
+import { findDataset } from '../pipeline/sources.js';
 import { transcribeDataset } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
 import {
@@ -17,7 +17,7 @@ import {
   runFolder,
   type StoredDataset,
 } from '../run/folder.js';
-import { modelFiles, threadCount } from '../run/inputs.js';
+import { findModels, type ModelContext, type ModelFiles, policyOfRun, threadCount } from '../run/inputs.js';
 import type { Progress } from '../run/progress.js';
 import type { Evaluation, StepStats } from '../types.js';
 import { ConfigCommand } from './config-command.js';
@@ -60,7 +60,11 @@ export class TrainCommand extends ConfigCommand {
 
     const rewards = await loadRewards(config.rewards);
     await using hub = this.hub(progress);
-    const { files, origins } = await modelFiles(config, { hub, progress, signal });
+    const context = { hub, progress, signal };
+    // What is named wrongly is told before anything large is fetched.
+    const fetchModels = resume ? null : await findModels(config, context);
+    const fetchDataset = resume ? null : await findDataset(config.data, config.seed, context);
+    const { files, origins } = fetchModels === null ? await modelsOfRun(path, context) : await fetchModels();
     const threads = threadCount(config);
     const native = loadNative();
     // Before the clips, so that a bad model file is known at once and not after minutes of listening.
@@ -68,15 +72,11 @@ export class TrainCommand extends ConfigCommand {
     let transcribeSeconds = 0;
     let dataset: StoredDataset;
     let dataOrigin: Record<string, unknown> = {};
-    if (resume) {
+    if (fetchDataset === null) {
       dataset = openRun(path).dataset;
     } else {
       // clip
-      const { labels, duplicates, origin, ...sides } = await openDataset(config.data, config.seed, {
-        hub,
-        progress,
-        signal,
-      });
+      const { labels, duplicates, origin, ...sides } = await fetchDataset();
       dataOrigin = origin;
       if (duplicates > 0) {
         progress.line(`Left out ${duplicates} clips with the same audio as another one.`);
@@ -224,6 +224,12 @@ export class TrainCommand extends ConfigCommand {
       );
     }
   }
+}
+
+/** A run goes on with the file it began with, whatever its name stands for today. Its clips have their transcripts. */
+async function modelsOfRun(path: string, context: ModelContext): Promise<ModelFiles> {
+  const policy = await policyOfRun(openRun(path).manifest, null, context);
+  return { files: { policy, whisper: null }, origins: {} };
 }
 
 /** The scores that --json shows of an evaluation. */

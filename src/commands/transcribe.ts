@@ -70,7 +70,7 @@ export class TranscribeCommand extends BaseCommand {
     if (this.model === undefined) return BUNDLED_WHISPER;
     const progress = new Progress(this.context.stderr);
     await using hub = this.openHub(progress, this.offline);
-    const { path } = await modelFile('whisper', this.model, { hub, progress, signal });
+    const path = await modelFile('whisper', this.model, { hub, progress, signal });
     if (existsSync(path)) return path;
     throw problem({
       code: 'E_MODEL',

@@ -1,4 +1,5 @@
 /** Models by name: which file of which repository a name stands for. */
+import { existsSync } from 'node:fs';
 import { nearest } from '../config/sentences.js';
 import { problem } from '../errors.js';
 import type { HubCache, Repository, TreeEntry } from './cache.js';
@@ -32,6 +33,7 @@ export function modelName(kind: ModelKind, name: string): ModelName | null {
   if (
     match !== null &&
     !/^\.{1,2}\//.test(name) &&
+    !existsSync(name.split('/')[0] as string) && // 'models/mine' beside a folder 'models' is a path
     (match[3] !== undefined || !/\.(gguf|bin|pt|safetensors)$/.test(name))
   ) {
     return { id: match[1] as string, revision: match[2] ?? 'main', file: match[3] ?? null };
@@ -64,7 +66,7 @@ export async function findModel(hub: Hub, kind: ModelKind, name: ModelName, sign
   if (entry !== undefined) {
     return { repository, revision: name.revision, commit, entry };
   }
-  if (kind === 'policy' && !/-gguf$/i.test(name.id)) {
+  if (kind === 'policy' && name.revision === 'main' && !/-gguf$/i.test(name.id)) {
     // Weights as safetensors: their GGUF conversion is by custom in a repository beside it.
     return findModel(hub, kind, { id: `${name.id}-GGUF`, revision: 'main', file: null }, signal);
   }

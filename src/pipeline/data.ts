@@ -8,6 +8,11 @@ import { randomInteger, shuffled } from '../random.js';
 import type { Clip } from '../types.js';
 
 export const AUDIO_EXTENSIONS = ['.wav', '.mp3', '.flac', '.ogg'] as const;
+/** True for the name of an audio file that is read. */
+export function isRecording(file: string): boolean {
+  return (AUDIO_EXTENSIONS as readonly string[]).includes(extname(file).toLowerCase());
+}
+
 export const BUNDLED_CLIPS = join(PACKAGE_ROOT, 'assets', 'clips');
 
 /** A clip before its bytes were read. */
@@ -63,9 +68,7 @@ function readFolder(path: string, datasets: readonly string[]): ListedClip[] {
       continue;
     }
     const folder = join(path, entry.name);
-    const files = readdirSync(folder).filter((file) =>
-      (AUDIO_EXTENSIONS as readonly string[]).includes(extname(file).toLowerCase()),
-    );
+    const files = readdirSync(folder).filter(isRecording);
     if (files.length === 0) {
       empty.push(entry.name);
     }
@@ -231,6 +234,12 @@ export function chooseLabels(listed: readonly ListedClip[], datasets: readonly s
       next: datasets.length > 0 ? `use --datasets ${found.join(' ')}` : 'add a folder with clips of another label',
     });
   }
+  checkDistinct(labels, source);
+  return labels;
+}
+
+/** @throws VoiceGrpoError E_DATA for labels that only capitals tell apart: an answer could not say which */
+export function checkDistinct(labels: readonly string[], source: string): void {
   const alike = labels.find(
     (label, i) => labels.findIndex((other) => other.toLowerCase() === label.toLowerCase()) !== i,
   );
@@ -243,7 +252,6 @@ export function chooseLabels(listed: readonly ListedClip[], datasets: readonly s
       next: 'rename one of them',
     });
   }
-  return labels;
 }
 
 function divide(clips: Clip[], options: DatasetOptions, seed: number): { train: Clip[]; heldOut: Clip[] } {

@@ -6,7 +6,7 @@ import type { Hub } from '../hub/client.js';
 import type { Progress } from '../run/progress.js';
 import { Transfer } from '../run/progress.js';
 import type { Clip } from '../types.js';
-import { type Dataset, hashFile, listClips, loadDataset } from './data.js';
+import { checkDistinct, chooseLabels, type Dataset, hashFile, listClips, loadDataset } from './data.js';
 import {
   bytesToFetch,
   clipsOfRows,
@@ -16,6 +16,7 @@ import {
   openTable,
   orderRows,
   type Row,
+  shardsOf,
   type Table,
   type TableFiles,
   textClips,
@@ -44,7 +45,12 @@ export interface SourcedDataset extends Dataset {
 
 /** True for 'org/name', unless something on this machine has that path. */
 export function isHubId(source: string): boolean {
-  return /^[\w.-]+\/[\w.-]+$/.test(source) && !/^\.{1,2}\//.test(source) && !existsSync(source);
+  return (
+    /^[\w.-]+\/[\w.-]+$/.test(source) &&
+    !/^\.{1,2}\/|\.(jsonl|parquet|wav|mp3|flac|ogg)$/.test(source) &&
+    !existsSync(source) &&
+    !existsSync(source.split('/')[0] as string) // 'clips/mine' beside a folder 'clips' is a mistyped path
+  );
 }
 
 /** The parquet files that a source names, null for one that has none. */
@@ -66,11 +72,12 @@ export function splitOf({ source, split }: DataConfig): string {
   return split ?? (source === 'voicebench' ? VOICEBENCH.split : 'train');
 }
 
-/** The rows of a source by label. */
+/** The rows of a source by label. @param needs columns without which the work at hand cannot be done */
 export async function tableOf(
   config: DataConfig,
   files: TableFiles,
   datasets: readonly string[] = config.datasets,
+  needs: readonly ('audio' | 'text')[] = [config.use_text ? 'text' : 'audio'],
 ): Promise<Table> {
   const isVoiceBench = config.source === 'voicebench';
   return openTable(files, {
@@ -79,6 +86,7 @@ export async function tableOf(
     audioColumn: config.audio_column,
     textColumn: config.text_column,
     labelColumn: config.label_column,
+    needs,
   });
 }
 
@@ -88,65 +96,111 @@ export async function tableOf(
  * @throws VoiceGrpoError E_DATA, E_HUB
  */
 export async function openDataset(config: DataConfig, seed: number, context: SourceContext): Promise<SourcedDataset> {
+  return (await findDataset(config, seed, context))();
+}
+
+/**
+ * Finds out whether a source has what is asked for, from listings and footers; the function that comes of it then fetches the
+ * clips. So a mistyped name is known before anything large is fetched.
+ *
+ * @throws VoiceGrpoError E_DATA, E_HUB
+ */
+export async function findDataset(
+  config: DataConfig,
+  seed: number,
+  context: SourceContext,
+): Promise<() => Promise<SourcedDataset>> {
   const files = await filesOf(config, context);
   if (files === null) {
-    return { ...(await loadDataset(config.source, config, seed)), origin: {} };
+    chooseLabels(listClips(config.source, config.datasets), config.datasets, config.source);
+    return async () => ({ ...(await loadDataset(config.source, config, seed)), origin: {} });
   }
   const table = await tableOf(config, files);
-  const dataset = await draw(table, config, seed, context);
-  const shards = [...table.rows.values()].flatMap((rows) => rows.map(({ shard }) => shard));
-  return {
-    ...dataset,
-    origin: {
-      ...files.origin,
-      split: table.options.split,
-      files: [...new Map(shards.map(({ path, size }) => [path, { path, size }])).values()],
-      held_out_of: `the split '${table.options.split}' itself: ${config.held_out_per_dataset} clips of each label by seed ${seed}`,
-    },
+  checkLabels(table, config);
+  for (const label of table.labels) {
+    trainingOf(label, table.rows.get(label)?.length ?? 0, table, config);
+  }
+  return async () => {
+    const dataset = await draw(table, config, seed, context);
+    const shards = [...table.rows.values()].flatMap((rows) => rows.map(({ shard }) => shard));
+    const { held_out_per_dataset: held, sampling_method: method } = config;
+    const rule =
+      method === 'random'
+        ? `${held} clips of each label by seed ${seed}`
+        : `of each label the ${held} clips ${method === 'first' ? 'after' : 'before'} those trained on`;
+    context.progress.line(`Held out of the split '${table.options.split}' itself: ${rule}.`);
+    return {
+      ...dataset,
+      origin: {
+        ...files.origin,
+        split: table.options.split,
+        files: [...new Map(shards.map(({ path, size }) => [path, { path, size }])).values()],
+        held_out_of: `the split '${table.options.split}' itself: ${rule}`,
+      },
+    };
   };
 }
 
 /**
- * Clips of the labels given, training or not: of a folder all, of a parquet dataset `samples_per_dataset` of each label.
+ * Clips of the labels given: of a folder all, of a parquet dataset `samples_per_dataset` of each label in the order of orderRows.
  *
- * @throws VoiceGrpoError E_DATA if there are none
+ * @param known clips to pass over, and to count
+ * @throws VoiceGrpoError E_DATA if the source has none of these labels
  */
 export async function clipsForLabels(
   config: DataConfig,
   labels: readonly string[],
   seed: number,
+  known: (clip: Clip) => boolean,
   context: SourceContext,
-): Promise<Clip[]> {
+): Promise<{ clips: Clip[]; passedOver: number }> {
   const files = await filesOf(config, context);
-  let clips: Clip[];
+  const clips: Clip[] = [];
+  let passedOver = 0;
+  const take = (clip: Clip) => {
+    if (known(clip)) {
+      passedOver++;
+      return false;
+    }
+    clips.push(clip);
+    return true;
+  };
   let found: string[];
   if (files === null) {
     const listed = listClips(config.source, labels);
     found = [...new Set(listed.map(({ label }) => label))];
-    const known = listed.filter(({ label }) => labels.includes(label));
-    clips = await Promise.all(known.map(async (clip) => ({ id: await hashFile(clip.file), ...clip })));
+    for (const clip of listed.filter(({ label }) => labels.includes(label))) {
+      take({ id: await hashFile(clip.file), ...clip });
+    }
   } else {
-    const table = await tableOf(config, files, labels);
-    found = table.labels;
-    const { samples_per_dataset: count, sampling_method: method } = config;
-    const taken = labels.map(
-      (label) => [label, orderRows(table.rows.get(label) ?? [], label, method, seed).slice(0, count)] as const,
-    );
-    clips = await fetching(
-      table,
-      taken.flatMap(([, rows]) => rows),
-      config,
-      context,
-      async () => {
-        const all: Clip[] = [];
-        for (const [label, rows] of taken) {
-          all.push(...(await clipsOf(table, label, rows, config, context.signal)));
-        }
-        return all;
-      },
-    );
+    const folders = shardsOf(files.entries, splitOf(config)).map((shard) => shard.config);
+    const here = config.label_column === null ? labels.filter((label) => folders.includes(label)) : labels;
+    found = [...new Set(folders)];
+    const table = here.length === 0 ? null : await tableOf(config, files, here);
+    const orders = here.map((label) => orderRows(table?.rows.get(label) ?? [], label, config.sampling_method, seed));
+    const count = config.samples_per_dataset;
+    if (table !== null) {
+      found = table.labels;
+      await fetching(
+        table,
+        orders.flatMap((rows) => rows.slice(0, count)),
+        config,
+        context,
+        async () => {
+          for (const [i, rows] of orders.entries()) {
+            let taken = 0;
+            for (let at = 0; taken < count && at < rows.length; ) {
+              const next = rows.slice(at, at + count - taken);
+              at += next.length;
+              const own = await clipsOf(table, here[i] as string, next, config, context.signal);
+              taken += own.filter(take).length;
+            }
+          }
+        },
+      );
+    }
   }
-  if (clips.length === 0) {
+  if (clips.length + passedOver === 0) {
     throw problem({
       code: 'E_DATA',
       expected: `clips of ${labels.join(', ')}, which the run was trained for`,
@@ -155,7 +209,7 @@ export async function clipsForLabels(
       next: 'rename the folders, or train a run for these labels',
     });
   }
-  return clips;
+  return { clips, passedOver };
 }
 
 /**
@@ -166,7 +220,7 @@ export async function clipsForLabels(
 async function draw(table: Table, config: DataConfig, seed: number, context: SourceContext): Promise<Dataset> {
   const { samples_per_dataset: samples, held_out_per_dataset: held, sampling_method: method } = config;
   const wanted = samples + held;
-  const { labels } = checkedLabels(table, config);
+  const { labels } = table;
   const drawn = labels.map((label) => ({
     label,
     rows: orderRows(table.rows.get(label) ?? [], label, method, seed),
@@ -283,7 +337,16 @@ export async function fetching<T>(
   }
 }
 
-function checkedLabels(table: Table, config: DataConfig): { labels: string[] } {
+function checkLabels(table: Table, config: DataConfig): void {
+  if (table.labels.includes('')) {
+    throw problem({
+      code: 'E_DATA',
+      expected: 'files in folders named after their label',
+      where: table.files.name,
+      got: 'files without a folder',
+      next: 'name the column of labels with --label-column',
+    });
+  }
   const missing = table.options.datasets.filter((label) => !table.rows.has(label));
   if (missing.length > 0 || table.labels.length < 2) {
     throw problem({
@@ -300,5 +363,5 @@ function checkedLabels(table: Table, config: DataConfig): { labels: string[] } {
           : 'correct --datasets',
     });
   }
-  return { labels: table.labels };
+  checkDistinct(table.labels, table.files.name);
 }

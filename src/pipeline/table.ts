@@ -5,7 +5,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, join, relative, resolve } from 'node:path';
 import { problem } from '../errors.js';
 import { Parquet } from '../formats/parquet.js';
 import type { Repository, TreeEntry } from '../hub/cache.js';
@@ -13,6 +13,7 @@ import type { Hub } from '../hub/client.js';
 import { offline } from '../hub/http.js';
 import { type CachedRanges, cachedRanges, localFile } from '../hub/ranges.js';
 import type { Clip } from '../types.js';
+import { isRecording } from './data.js';
 import { cacheFolder } from './transcript.js';
 
 export interface TableOptions {
@@ -24,6 +25,8 @@ export interface TableOptions {
   textColumn: string | null;
   /** Null: the folder that a file lies in is the label of its rows. */
   labelColumn: string | null;
+  /** Columns without which the work at hand cannot be done; another may be missing. */
+  needs: readonly ('audio' | 'text')[];
 }
 
 /** Where the files of a table are. */
@@ -100,11 +103,7 @@ export async function hubFiles(hub: Hub, id: string, revision: string, signal?: 
 export async function localFiles(path: string): Promise<TableFiles> {
   const root = resolve(path);
   const isFile = statSync(root).isFile();
-  const paths = isFile
-    ? [root]
-    : readdirSync(root, { recursive: true, encoding: 'utf8' })
-        .filter((name) => name.endsWith('.parquet'))
-        .sort();
+  const paths = isFile ? [root] : parquetIn(root);
   const place = (entry: string) => (isFile ? root : join(root, entry));
   const entries = paths.map((name) => {
     const { size, mtimeMs } = statSync(place(name));
@@ -133,7 +132,22 @@ export function isLocalTable(path: string): boolean {
   if (statSync(path).isFile()) {
     return path.endsWith('.parquet');
   }
-  return readdirSync(path, { recursive: true, encoding: 'utf8' }).some((name) => name.endsWith('.parquet'));
+  const names = parquetIn(path);
+  return names.length > 0 && !existsSync(join(path, 'manifest.jsonl')) && !hasRecordings(path);
+}
+
+function parquetIn(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.parquet'))
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+/** True for DIR/<label>/*.wav and the like. */
+function hasRecordings(folder: string): boolean {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .some(({ name }) => readdirSync(join(folder, name)).some((file) => isRecording(file)));
 }
 
 /**
@@ -146,11 +160,10 @@ export function shardsOf(
 ): { config: string; split: string; entry: TreeEntry }[] {
   return entries
     .flatMap((entry) => {
-      const [, folder = '', name, number] =
-        /^(?:(.*)\/)?([^/]+?)(-\d+-of-\d+(?:-[^/]+)?)?\.parquet$/.exec(entry.path) ?? [];
+      const [, name, number] = /([^/]+?)(-\d+-of-\d+(?:-[^/]+)?)?\.parquet$/.exec(entry.path) ?? [];
       // A file alone has no split in its name.
       const own = number === undefined && name !== split && entries.length === 1 ? split : (name ?? '');
-      return name === undefined ? [] : [{ config: folder.split('/').at(-1) as string, split: own, entry }];
+      return name === undefined ? [] : [{ config: folderOf(entry.path), split: own, entry }];
     })
     .filter((file) => file.split === split)
     .sort((a, b) => (a.entry.path < b.entry.path ? -1 : 1));
@@ -162,15 +175,11 @@ export function shardsOf(
  * @throws VoiceGrpoError E_DATA naming what there is instead, E_HUB
  */
 export async function openTable(files: TableFiles, options: TableOptions): Promise<Table> {
-  const { datasets, split, labelColumn, audioColumn, textColumn } = options;
+  const { datasets, split, labelColumn, audioColumn, textColumn, needs } = options;
   const all = shardsOf(files.entries, split);
   const configs = [...new Set(all.map(({ config }) => config))];
   if (all.length === 0) {
-    const splits = [
-      ...new Set(
-        files.entries.flatMap(({ path }) => /([^/]+?)(?:-\d+-of-\d+(?:-[^/]+)?)?\.parquet$/.exec(path)?.[1] ?? []),
-      ),
-    ];
+    const splits = splitsOf(files.entries);
     throw problem({
       code: 'E_DATA',
       expected: `parquet files of the split '${split}'`,
@@ -182,28 +191,36 @@ export async function openTable(files: TableFiles, options: TableOptions): Promi
   if (labelColumn === null) {
     const missing = datasets.filter((label) => !configs.includes(label));
     if (missing.length > 0) {
+      const elsewhere = files.entries.filter(({ path }) => missing.includes(folderOf(path)));
       throw problem({
         code: 'E_DATA',
-        expected: `folders ${missing.map((label) => `'${label}'`).join(', ')}`,
+        expected: `folders ${missing.map((label) => `'${label}'`).join(', ')} with a split '${split}'`,
         where: files.name,
         got: configs.map((label) => `'${label}'`).join(', '),
-        next: `use --datasets with some of these, or name a column of labels with --label-column`,
+        next:
+          elsewhere.length > 0
+            ? `it has other splits (${splitsOf(elsewhere).join(', ')}): use --split`
+            : 'use --datasets with some of these, or name a column of labels with --label-column',
       });
     }
   }
   const wanted =
     labelColumn === null && datasets.length > 0 ? all.filter(({ config }) => datasets.includes(config)) : all;
-  checkComplete(
-    files.name,
-    wanted.map(({ entry }) => entry.path),
-  );
+  if (files.pull !== null || files.entries.length > 1) {
+    checkComplete(
+      files,
+      wanted.map(({ entry }) => entry.path),
+    );
+  }
   const rows = new Map<string, Row[]>();
   for (const { config, entry } of wanted) {
     const where = `${entry.path} of ${files.name}`;
     const access = await files.open(entry);
     const parquet = await Parquet.open(access, where);
-    parquet.need(audioColumn, '--audio-column');
-    if (textColumn !== null) {
+    if (needs.includes('audio')) {
+      parquet.need(audioColumn, '--audio-column');
+    }
+    if (needs.includes('text') && textColumn !== null) {
       parquet.need(textColumn, '--text-column');
     }
     const shard = { path: entry.path, access, parquet, size: entry.size };
@@ -226,8 +243,17 @@ export async function openTable(files: TableFiles, options: TableOptions): Promi
   return { files, labels: datasets.length > 0 ? datasets.filter((label) => rows.has(label)) : found, rows, options };
 }
 
+function folderOf(path: string): string {
+  return path.split('/').at(-2) ?? '';
+}
+
+function splitsOf(entries: readonly TreeEntry[]): string[] {
+  const pattern = /([^/]+?)(?:-\d+-of-\d+(?:-[^/]+)?)?\.parquet$/;
+  return [...new Set(entries.flatMap(({ path }) => pattern.exec(path)?.[1] ?? []))];
+}
+
 /** Of '-00000-of-00002' and '-00001-of-00002' both are needed: a cache that Python filled may have only one. */
-function checkComplete(name: string, paths: readonly string[]): void {
+function checkComplete(files: TableFiles, paths: readonly string[]): void {
   const counts = new Map<string, { here: number; of: number }>();
   for (const path of paths) {
     const [, stem, of, hash = ''] = /^(.*)-\d+-of-(\d+)((?:-[^/]+)?)\.parquet$/.exec(path) ?? [];
@@ -241,9 +267,9 @@ function checkComplete(name: string, paths: readonly string[]): void {
       throw problem({
         code: 'E_DATA',
         expected: `${of} files ${pattern}`,
-        where: name,
+        where: files.name,
         got: String(here),
-        next: 'fetch the others: voicegrpo data pull --whole',
+        next: files.pull === null ? 'add the others' : 'fetch the others: voicegrpo data pull --whole',
       });
     }
   }
@@ -253,11 +279,11 @@ async function labelsOf(parquet: Parquet, column: string, where: string): Promis
   parquet.need(column, '--label-column');
   const names = parquet.classNames(column);
   return (await parquet.values(column)).map((value) => {
-    if (value === null || value === undefined || value === '') {
+    if (value === null || value === undefined) {
       return null;
     }
     if (typeof value === 'string') {
-      return value.trim();
+      return value.trim() || null; // a row without a label
     }
     const number = typeof value === 'number' || typeof value === 'bigint' ? Number(value) : Number.NaN;
     if (Number.isNaN(number)) {
@@ -289,12 +315,21 @@ export function orderRows(
   }
   const rank = (...name: (string | number)[]) =>
     createHash('sha256')
-      .update(JSON.stringify([seed, label, ...name]))
+      .update(JSON.stringify([seed, ...name]))
       .digest('hex');
-  return rows
-    .map((row) => ({ row, group: rank(row.shard.path, row.group), own: rank(row.shard.path, row.group, row.row) }))
-    .sort((a, b) => (a.group < b.group ? -1 : a.group > b.group ? 1 : a.own < b.own ? -1 : 1))
-    .map(({ row }) => row);
+  // The same order of groups for every label: labels that share a file then share what is fetched.
+  return byGroup(rows)
+    .map((together) => {
+      const { shard, group } = together[0] as Row;
+      return { together, group: rank(shard.path, group) };
+    })
+    .sort((a, b) => (a.group < b.group ? -1 : 1))
+    .flatMap(({ together }) =>
+      together
+        .map((row) => ({ row, own: rank(label, row.shard.path, row.group, row.row) }))
+        .sort((a, b) => (a.own < b.own ? -1 : 1))
+        .map(({ row }) => row),
+    );
 }
 
 /** Rows that lie in one row group, in the order in which their groups come. */
@@ -331,7 +366,7 @@ export async function textsOf({ options }: Table, rows: readonly Row[]): Promise
   const texts = new Map<Row, string>();
   for (const together of byGroup(rows)) {
     const { shard, group } = together[0] as Row;
-    if (options.textColumn !== null) {
+    if (options.textColumn !== null && shard.parquet.columns.includes(options.textColumn)) {
       const { start, rows: count } = shard.parquet.groups[group]!;
       const values = await shard.parquet.values(options.textColumn, start, start + count);
       for (const row of together) {

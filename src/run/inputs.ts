@@ -4,9 +4,10 @@ import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Config } from '../config/load.js';
 import { PACKAGE_ROOT } from '../config/paths.js';
-import { VoiceGrpoError } from '../errors.js';
+import { problem, VoiceGrpoError } from '../errors.js';
 import type { Hub } from '../hub/client.js';
 import { findModel, type HubModel, type ModelKind, modelName, pullModel } from '../hub/models.js';
+import { hashFile } from '../pipeline/data.js';
 import { type Progress, Transfer } from './progress.js';
 
 export const BUNDLED_POLICY = join(PACKAGE_ROOT, 'assets', 'models', 'gemma3-tiny.gguf');
@@ -38,12 +39,12 @@ export interface ModelContext {
 }
 
 /**
- * The files that a configuration names, fetched where they are on the hub. Paths that have no file are all told at once, before
- * anything is fetched.
+ * Finds the models that a configuration names; the function that comes of it fetches those that are on the hub. Paths that have no
+ * file are all told at once, and a mistyped name is known before anything large is fetched.
  *
  * @throws VoiceGrpoError E_MODEL, E_HUB
  */
-export async function modelFiles(config: Config, context: ModelContext): Promise<ModelFiles> {
+export async function findModels(config: Config, context: ModelContext): Promise<() => Promise<ModelFiles>> {
   const wanted: [ModelKind, string][] = [['policy', config.policy.model]];
   if (!config.data.use_text) {
     wanted.push(['whisper', config.whisper.model]);
@@ -56,30 +57,77 @@ export async function modelFiles(config: Config, context: ModelContext): Promise
       hint: `Correct the path${lost.length > 1 ? 's' : ''}, or name a model of the hub ('org/name').`,
     });
   }
-  const result: ModelFiles = { files: { policy: '', whisper: null }, origins: {} };
+  const found: [ModelKind, string | HubModel][] = [];
   for (const [kind, name] of wanted) {
-    const { path, origin } = await modelFile(kind, name, context);
-    result.files[kind] = path;
-    if (origin !== null) {
-      result.origins[kind] = origin;
-    }
+    found.push([kind, await locate(kind, name, context)]);
   }
-  return result;
+  return async () => {
+    const result: ModelFiles = { files: { policy: '', whisper: null }, origins: {} };
+    for (const [kind, model] of found) {
+      result.files[kind] = typeof model === 'string' ? model : await fetchModel(model, context);
+      if (typeof model !== 'string') {
+        result.origins[kind] = originOf(model);
+      }
+    }
+    return result;
+  };
 }
 
-/** One model: the path of its file, and where on the hub it is from. */
-export async function modelFile(
-  kind: ModelKind,
-  name: string,
-  context: ModelContext,
-): Promise<{ path: string; origin: ModelOrigin | null }> {
+/** The path of one model's file; fetched if it is on the hub. */
+export async function modelFile(kind: ModelKind, name: string, context: ModelContext): Promise<string> {
+  const model = await locate(kind, name, context);
+  return typeof model === 'string' ? model : fetchModel(model, context);
+}
+
+/** A path, whether or not there is a file, or a file of the hub. */
+async function locate(kind: ModelKind, name: string, { hub, signal }: ModelContext): Promise<string | HubModel> {
   const path = pathOf(kind, name);
   const named = path === null ? modelName(kind, name) : null;
-  if (path !== null || named === null) {
-    return { path: path ?? resolve(name), origin: null };
+  return named === null ? (path ?? resolve(name)) : findModel(hub, kind, named, signal);
+}
+
+/** A model's file of a run: where it was, or, if it is gone from there, from the same commit of the hub. Null: the run had none. */
+export async function fileOfRun(
+  kind: ModelKind,
+  manifest: Record<string, unknown>,
+  context: ModelContext,
+): Promise<string | null> {
+  const stored = (manifest.files as InputFiles)[kind];
+  const origin = (manifest.models as ModelFiles['origins'] | undefined)?.[kind];
+  if (stored === null || existsSync(stored) || origin === undefined) {
+    return stored;
   }
-  const model = await findModel(context.hub, kind, named, context.signal);
-  return { path: await fetchModel(model, context), origin: originOf(model) };
+  const { repository: id, commit: revision, file } = origin;
+  return fetchModel(await findModel(context.hub, kind, { id, revision, file }, context.signal), context);
+}
+
+/**
+ * The policy that a run was made with: where it was, or from the same commit of the hub.
+ *
+ * @throws VoiceGrpoError E_MODEL if it is gone, or another file is in its place
+ */
+export async function policyOfRun(
+  manifest: Record<string, unknown>,
+  given: string | null,
+  context: ModelContext,
+): Promise<string> {
+  const path = given ?? ((await fileOfRun('policy', manifest, context)) as string);
+  const next = 'name the same file by --model FILE.gguf';
+  if (!existsSync(path)) {
+    throw problem({ code: 'E_MODEL', expected: 'the model of the run', where: path, got: 'no such file', next });
+  }
+  const wanted = (manifest.sha256 as { policy: string }).policy;
+  const found = await hashFile(path);
+  if (found !== wanted) {
+    throw problem({
+      code: 'E_MODEL',
+      expected: `the model that the run was made with (SHA-256 ${wanted.slice(0, 12)}…)`,
+      where: path,
+      got: `another one (${found.slice(0, 12)}…)`,
+      next,
+    });
+  }
+  return path;
 }
 
 /** Fetches a model, and shows how far it is. */
@@ -89,9 +137,11 @@ export async function fetchModel(model: HubModel, { hub, progress, signal }: Mod
     progress.line(`To fetch from ${repository.id}: ${entry.path}, ${(entry.size / 1e6).toFixed(1)} MB.`);
   }
   const transfer = new Transfer(progress, entry.path, entry.size);
-  const path = await pullModel(hub, model, { progress: (bytes) => transfer.at(bytes), signal });
-  progress.end();
-  return path;
+  try {
+    return await pullModel(hub, model, { progress: (bytes) => transfer.at(bytes), signal });
+  } finally {
+    progress.end();
+  }
 }
 
 export function originOf({ repository, revision, commit, entry }: HubModel): ModelOrigin {

@@ -5,18 +5,21 @@ import { problem } from '../errors.js';
 import type { NativeAdapter, NativePolicy } from '../native/addon.js';
 import { loadNative } from '../native/load.js';
 import { readAdapter, restoreAdapter } from '../pipeline/checkpoint.js';
-import { hashFile, labelShares } from '../pipeline/data.js';
+import { labelShares } from '../pipeline/data.js';
 import type { EvaluationContext } from '../pipeline/evaluate.js';
 import { createPromptBuilder } from '../pipeline/prompt.js';
 import { openRun, type RunFolder, type StoredDataset } from './folder.js';
-import { type InputFiles, type ModelContext, modelFile, threadCount } from './inputs.js';
+import { fileOfRun, type ModelContext, modelFile, policyOfRun, threadCount } from './inputs.js';
 
 export type AdapterChoice = 'best' | 'last' | 'none';
 
 export interface TrainedRun extends Disposable {
   folder: RunFolder;
   config: Config;
-  files: InputFiles;
+  /** Whether the run was trained on texts and not on what Whisper heard. */
+  usedText: boolean;
+  /** The run's Whisper, or the one given. The run's own clips have their transcripts: only others need it. Null: it had none. */
+  whisper: () => Promise<string | null>;
   threads: number;
   dataset: StoredDataset;
   shares: Record<string, number>;
@@ -48,35 +51,14 @@ export async function openTrainedRun(
     });
   }
   const snapshot = directory === null ? null : readAdapter(directory);
-  // The run's own clips have their transcripts: no Whisper is needed for them.
-  const stored = manifest.files as InputFiles;
   const given = (key: string) => settings.some((setting) => setting.path === key);
-  const files: InputFiles = {
-    policy: given('policy.model') ? (await modelFile('policy', config.policy.model, context)).path : stored.policy,
-    whisper: given('whisper.model') ? (await modelFile('whisper', config.whisper.model, context)).path : stored.whisper,
-  };
-  if (!existsSync(files.policy)) {
-    throw problem({
-      code: 'E_MODEL',
-      expected: 'the model of the run',
-      where: files.policy,
-      got: 'no such file',
-      next: 'name the same file by --model FILE.gguf',
-    });
-  }
-  const wanted = (manifest.sha256 as { policy: string }).policy;
-  const found = await hashFile(files.policy);
-  if (found !== wanted) {
-    throw problem({
-      code: 'E_MODEL',
-      expected: `the model that the run was made with (SHA-256 ${wanted.slice(0, 12)}…)`,
-      where: files.policy,
-      got: `another one (${found.slice(0, 12)}…)`,
-      next: 'name the same file by --model FILE.gguf',
-    });
-  }
+  const policyFile = await policyOfRun(
+    manifest,
+    given('policy.model') ? await modelFile('policy', config.policy.model, context) : null,
+    context,
+  );
   const threads = threadCount(config);
-  const policy = await loadNative().openPolicy(files.policy, { type: config.policy.base_type, threads });
+  const policy = await loadNative().openPolicy(policyFile, { type: config.policy.base_type, threads });
   let adapter: NativeAdapter | null = null;
   try {
     if (snapshot !== null) {
@@ -89,7 +71,11 @@ export async function openTrainedRun(
     return {
       folder,
       config,
-      files,
+      usedText: loaded.config.data.use_text,
+      whisper: () =>
+        given('whisper.model')
+          ? modelFile('whisper', config.whisper.model, context)
+          : fileOfRun('whisper', manifest, context),
       threads,
       dataset,
       shares: labelShares(dataset.train, labels),
