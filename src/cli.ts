@@ -5,6 +5,7 @@ import { Builtins, Cli } from 'clipanion';
 import { BenchOpsCommand } from './commands/bench-ops.js';
 import { BenchStepCommand } from './commands/bench-step.js';
 import { ClassifyCommand } from './commands/classify.js';
+import { ConvertCommand } from './commands/convert.js';
 import { DataListCommand } from './commands/data-list.js';
 import { DataPreviewCommand } from './commands/data-preview.js';
 import { DataPullCommand } from './commands/data-pull.js';
@@ -35,6 +36,7 @@ for (const command of [
   DataPullCommand,
   ModelsListCommand,
   ModelsPullCommand,
+  ConvertCommand,
   DoctorCommand,
   BenchStepCommand,
   BenchOpsCommand,

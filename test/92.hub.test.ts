@@ -22,8 +22,8 @@ async function presetHub(): Promise<StandInHub> {
     commit: VOICEBENCH.revision,
     files: Object.fromEntries(files.map((name) => [name, readFileSync(join(DATA, name))])),
   });
-  const weights = { 'config.json': Buffer.from('{}'), 'model.safetensors': Buffer.alloc(5000) };
-  hub.add({ type: 'model', id: 'unsloth/gemma-3-270m-it', commit: '1'.repeat(40), files: weights });
+  const empty = { 'README.md': Buffer.from('Conversions lie beside this.') };
+  hub.add({ type: 'model', id: 'unsloth/gemma-3-270m-it', commit: '1'.repeat(40), files: empty });
   const gguf = readFileSync(BUNDLED_POLICY);
   hub.add({
     type: 'model',
@@ -241,6 +241,71 @@ test('a run goes on with the model it began with, and is not evaluated on what i
     const stray = await runCli(['eval', run, '--split', 'test'], env);
     assert.is(stray.code, 2);
     assert.match(stray.stderr, /--split: expected --data/);
+  } finally {
+    await hub.close();
+    rmSync(root, { recursive: true, force: true });
+  }
+});
+
+test('a model as safetensors: fetched as a folder, converted once, by name and by path', async () => {
+  const { hub, root, env } = await presetMachine();
+  const folder = fileURLToPath(new URL('./golden/gemma-folder', import.meta.url));
+  const files = Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]));
+  hub.add({
+    type: 'model',
+    id: 'org/tiny',
+    commit: '5'.repeat(40),
+    files: { ...files, 'onnx/model.onnx': Buffer.alloc(9000) },
+  });
+  try {
+    const pull = async () => {
+      const { code, stdout, stderr } = await runCli(['models', 'pull', 'org/tiny', '--json'], env);
+      assert.is(code, 0, stderr);
+      return { ...JSON.parse(stdout)[0], stderr };
+    };
+    const first = await pull();
+    assert.match(first.path, /converted\/[0-9a-f]{32}\.gguf$/);
+    assert.is(first.file, 'config.json');
+    assert.match(first.stderr, /To fetch from org\/tiny: 10 files, .*\n.*to GGUF, once/);
+    assert.not.ok(hub.requests.some(({ path }) => path.includes('onnx')));
+    const again = await pull();
+    assert.is(again.path, first.path);
+    assert.not.match(again.stderr, 'once');
+
+    const output = join(root, 'own.gguf');
+    const converted = await runCli(['convert', folder, '-o', output, '--json'], env);
+    assert.is(converted.code, 0, converted.stderr);
+    assert.equal(readFileSync(output), readFileSync(first.path));
+    for (const [args, code, pattern] of [
+      [['convert', root, '-o', output], 3, /expected a Hugging Face folder of a Gemma 3 model/],
+      [['convert', folder, '-o', output, '--type', 'q3'], 2, /--type/],
+      [['convert', folder, '-o', join(root, 'no', 'such', 'x.gguf')], 1, /x\.gguf/],
+    ] as const) {
+      const refused = await runCli([...args], env);
+      assert.is(refused.code, code, refused.stderr);
+      assert.match(refused.stderr, pattern);
+    }
+    const run = join(root, 'run');
+    const trained = await runCli(
+      [
+        'train',
+        '--config',
+        'tiny',
+        '--model',
+        folder,
+        '--max-steps',
+        '1',
+        '--samples-per-dataset',
+        '4',
+        '--held-out-per-dataset',
+        '2',
+        '--output-dir',
+        run,
+      ],
+      env,
+    );
+    assert.is(trained.code, 0, trained.stderr);
+    assert.ok(existsSync(join(run, 'best', 'adapter_model.safetensors')));
   } finally {
     await hub.close();
     rmSync(root, { recursive: true, force: true });

@@ -4,7 +4,7 @@ import { Command, Option } from 'clipanion';
 import { presentError } from '../errors.js';
 import type { Hub } from '../hub/client.js';
 import { hubEnvironment } from '../hub/environment.js';
-import { findModel, modelName } from '../hub/models.js';
+import { findModel, modelName, sizeOf } from '../hub/models.js';
 import { loadNative } from '../native/load.js';
 import { VOICEBENCH } from '../pipeline/sources.js';
 import { hubFiles, openTable, shardsOf } from '../pipeline/table.js';
@@ -61,8 +61,9 @@ export class DoctorCommand extends BaseCommand {
       await using hub = this.openHub(progress, false);
       for (const [kind, name] of MODELS) {
         await check(`model ${name}`, async () => {
-          const { entry, commit, repository } = await findModel(hub, kind, modelName(kind, name)!, signal);
-          return `${repository.id} at ${commit.slice(0, 12)}: ${entry.path}, ${megabytes(entry.size)}`;
+          const model = await findModel(hub, kind, modelName(kind, name)!, signal);
+          const { entry, commit, repository } = model;
+          return `${repository.id} at ${commit.slice(0, 12)}: ${entry.path}, ${megabytes(sizeOf(model))}`;
         });
       }
       await check('data voicebench', () => this.voiceBench(hub, signal, check));

@@ -45,7 +45,7 @@ export class ModelsPullCommand extends BaseCommand {
       const path = await fetchModel(model, { hub, progress, signal });
       pulled.push({ name, path, bytes: statSync(path).size, ...originOf(model) });
       if (!this.json) {
-        this.print(`${path}  ${megabytes(model.entry.size)}`);
+        this.print(`${path}  ${megabytes(statSync(path).size)}`);
       }
     }
     if (this.json) {

@@ -16,7 +16,10 @@ export interface HubModel {
   repository: Repository;
   revision: string;
   commit: string;
+  /** The file that is loaded; of a folder its config.json. */
   entry: TreeEntry;
+  /** What has to be fetched: the file, or all of a folder that matters. */
+  parts: readonly TreeEntry[];
 }
 
 /** What a name asks for: 'org/name', 'org/name@revision', 'org/name:FILE', or a short name of Whisper. */
@@ -43,6 +46,9 @@ export function modelName(kind: ModelKind, name: string): ModelName | null {
     : null;
 }
 
+const CONFIG = 'config.json';
+const WEIGHTS = /^model(-\d+-of-\d+)?\.safetensors$/;
+
 /** Weights without loss first, then by what is lost. */
 const GGUF_TYPES = [/bf16/i, /f32/i, /f16/i, /q8_0/i, /q6_k/i, /q5_k_m/i, /q4_k_m/i];
 
@@ -60,14 +66,24 @@ export async function findModel(hub: Hub, kind: ModelKind, name: ModelName, sign
     if (entry === undefined) {
       throw missing(name.id, name.file, tree);
     }
-    return { repository, revision: name.revision, commit, entry };
+    return {
+      repository,
+      revision: name.revision,
+      commit,
+      entry,
+      parts: entry.path === CONFIG ? folderOf(tree) : [entry],
+    };
   }
   const entry = kind === 'policy' ? bestGguf(tree) : tree.find(({ path }) => /^ggml-.*\.bin$/.test(path));
   if (entry !== undefined) {
-    return { repository, revision: name.revision, commit, entry };
+    return { repository, revision: name.revision, commit, entry, parts: [entry] };
+  }
+  const config = tree.find(({ path }) => path === CONFIG);
+  if (kind === 'policy' && config !== undefined && tree.some(({ path }) => WEIGHTS.test(path))) {
+    return { repository, revision: name.revision, commit, entry: config, parts: folderOf(tree) };
   }
   if (kind === 'policy' && name.revision === 'main' && !/-gguf$/i.test(name.id)) {
-    // Weights as safetensors: their GGUF conversion is by custom in a repository beside it.
+    // Conversions to GGUF lie by custom in a repository beside the model's own.
     return findModel(hub, kind, { id: `${name.id}-GGUF`, revision: 'main', file: null }, signal);
   }
   throw problem({
@@ -81,6 +97,13 @@ export async function findModel(hub: Hub, kind: ModelKind, name: ModelName, sign
         .join(', ') || 'no file',
     next: `name a file by ${kind === 'policy' ? '--model' : '--whisper'} ${name.id}:FILE, or another repository`,
   });
+}
+
+/** What a conversion of the model reads, and no other weights. */
+function folderOf(tree: readonly TreeEntry[]): TreeEntry[] {
+  const texts =
+    /^((generation_|tokenizer_)?config|tokenizer|model\.safetensors\.index)\.json$|^tokenizer\.model$|^chat_template\.jinja$|^README\.md$/;
+  return tree.filter(({ path }) => texts.test(path) || WEIGHTS.test(path));
 }
 
 function bestGguf(tree: readonly TreeEntry[]): TreeEntry | undefined {
@@ -106,9 +129,21 @@ function missing(id: string, file: string, tree: readonly TreeEntry[]): Error {
   return refusal({ what: id }, `a model ${shown}`, 'none of that name', next);
 }
 
-/** The model's file in the cache, fetched if it is not there. */
-export function pullModel(hub: Hub, model: HubModel, options: DownloadOptions = {}): Promise<string> {
+/** The model's file in the cache; what is not there is fetched. @param options progress is told the bytes of all parts */
+export async function pullModel(hub: Hub, model: HubModel, options: DownloadOptions = {}): Promise<string> {
+  const of = sizeOf(model);
+  let before = 0;
+  for (const part of model.parts) {
+    const progress = (bytes: number) => options.progress?.(before + bytes, of);
+    await hub.download(model.repository, model.commit, part, { ...options, progress });
+    before += part.size;
+  }
   return hub.download(model.repository, model.commit, model.entry, options);
+}
+
+/** bytes */
+export function sizeOf({ parts }: HubModel): number {
+  return parts.reduce((sum, { size }) => sum + size, 0);
 }
 
 export interface CachedModel {

@@ -1,13 +1,14 @@
 /** The models that a configuration names: files on this machine, or on the hub. */
 import { existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Config } from '../config/load.js';
 import { PACKAGE_ROOT } from '../config/paths.js';
 import { problem, VoiceGrpoError } from '../errors.js';
 import type { Hub } from '../hub/client.js';
-import { findModel, type HubModel, type ModelKind, modelName, pullModel } from '../hub/models.js';
+import { findModel, type HubModel, type ModelKind, modelName, pullModel, sizeOf } from '../hub/models.js';
 import { hashFile } from '../pipeline/data.js';
+import { convertedFolder, isModelFolder } from './converted.js';
 import { type Progress, Transfer } from './progress.js';
 
 export const BUNDLED_POLICY = join(PACKAGE_ROOT, 'assets', 'models', 'gemma3-tiny.gguf');
@@ -64,7 +65,8 @@ export async function findModels(config: Config, context: ModelContext): Promise
   return async () => {
     const result: ModelFiles = { files: { policy: '', whisper: null }, origins: {} };
     for (const [kind, model] of found) {
-      result.files[kind] = typeof model === 'string' ? model : await fetchModel(model, context);
+      result.files[kind] =
+        typeof model === 'string' ? await loadable(kind, model, context) : await fetchModel(model, context);
       if (typeof model !== 'string') {
         result.origins[kind] = originOf(model);
       }
@@ -76,7 +78,7 @@ export async function findModels(config: Config, context: ModelContext): Promise
 /** The path of one model's file; fetched if it is on the hub. */
 export async function modelFile(kind: ModelKind, name: string, context: ModelContext): Promise<string> {
   const model = await locate(kind, name, context);
-  return typeof model === 'string' ? model : fetchModel(model, context);
+  return typeof model === 'string' ? loadable(kind, model, context) : fetchModel(model, context);
 }
 
 /** A path, whether or not there is a file, or a file of the hub. */
@@ -130,18 +132,27 @@ export async function policyOfRun(
   return path;
 }
 
-/** Fetches a model, and shows how far it is. */
+/** Fetches a model, shows how far it is, and converts a folder. */
 export async function fetchModel(model: HubModel, { hub, progress, signal }: ModelContext): Promise<string> {
-  const { entry, repository } = model;
-  if (hub.local(repository, model.commit, entry) === null && !hub.environment.offline) {
-    progress.line(`To fetch from ${repository.id}: ${entry.path}, ${(entry.size / 1e6).toFixed(1)} MB.`);
+  const { entry, parts, repository, commit } = model;
+  const what = parts.length === 1 ? entry.path : `${parts.length} files`;
+  const size = sizeOf(model);
+  if (parts.some((part) => hub.local(repository, commit, part) === null) && !hub.environment.offline) {
+    progress.line(`To fetch from ${repository.id}: ${what}, ${(size / 1e6).toFixed(1)} MB.`);
   }
-  const transfer = new Transfer(progress, entry.path, entry.size);
+  const transfer = new Transfer(progress, parts.length === 1 ? entry.path : repository.id, size);
+  let path: string;
   try {
-    return await pullModel(hub, model, { progress: (bytes) => transfer.at(bytes), signal });
+    path = await pullModel(hub, model, { progress: (bytes) => transfer.at(bytes), signal });
   } finally {
     progress.end();
   }
+  return basename(path) === 'config.json' ? convertedFolder(dirname(path), progress, signal) : path;
+}
+
+/** A path on this machine as a file that can be loaded. */
+async function loadable(kind: ModelKind, path: string, { progress, signal }: ModelContext): Promise<string> {
+  return kind === 'policy' && isModelFolder(path) ? convertedFolder(path, progress, signal) : path;
 }
 
 export function originOf({ repository, revision, commit, entry }: HubModel): ModelOrigin {
@@ -150,7 +161,8 @@ export function originOf({ repository, revision, commit, entry }: HubModel): Mod
 
 function pathOf(kind: ModelKind, name: string): string | null {
   const path = name === 'bundled' ? (kind === 'policy' ? BUNDLED_POLICY : BUNDLED_WHISPER) : resolve(name);
-  return name === 'bundled' || (existsSync(path) && statSync(path).isFile()) ? path : null;
+  const isModel = existsSync(path) && (statSync(path).isFile() || (kind === 'policy' && isModelFolder(path)));
+  return name === 'bundled' || isModel ? path : null;
 }
 
 export function threadCount(config: Pick<Config, 'threads'>): number {

@@ -41,15 +41,16 @@ export class Progress {
 /** How far a transfer is: bytes, and the time it will take at the pace so far. */
 export class Transfer {
   readonly #start = performance.now();
-  #shown = 0;
+  #shown = this.#start; // the first pieces say nothing of the pace
 
   constructor(
     private readonly progress: Progress,
     private readonly name: string,
     private readonly total: number,
+    private readonly verb = 'fetched',
   ) {}
 
-  /** @param bytes fetched by this process */
+  /** @param bytes so far, by this process */
   at(bytes: number, total = this.total): void {
     const now = performance.now();
     const step = this.progress.live ? 100 : 10_000;
@@ -60,7 +61,7 @@ export class Transfer {
     const left = Math.round((((now - this.#start) / 1000) * Math.max(0, total - bytes)) / Math.max(1, bytes));
     const mega = (n: number) => (n / 1e6).toFixed(1);
     this.progress.update(
-      `${this.name}: fetched ${mega(bytes)} of ${mega(Math.max(total, bytes))} MB, ${left} s left`,
+      `${this.name}: ${this.verb} ${mega(bytes)} of ${mega(Math.max(total, bytes))} MB, ${left} s left`,
       true,
     );
   }
