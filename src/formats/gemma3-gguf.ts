@@ -36,6 +36,8 @@ export type GemmaWeightType = 'auto' | GgufTensorType;
 
 export interface GemmaConversionOptions extends GgufOptions {
   type?: GemmaWeightType;
+  /** The model's name, where the folder's says nothing: a snapshot of the hub is named after its commit. */
+  name?: string | undefined;
 }
 
 export interface GemmaConversion {
@@ -68,7 +70,7 @@ const TOKENIZER_LIMITS = { bytes: 256 * MB, depth: 32, values: 16 * MB };
 export async function convertGemmaFolder(
   folder: string,
   output: string,
-  { type = 'auto', progress, signal }: GemmaConversionOptions = {},
+  { type = 'auto', name, progress, signal }: GemmaConversionOptions = {},
 ): Promise<GemmaConversion> {
   const { root, config, where } = await readConfig(folder);
   const { found, leftOut } = textTensors(folder, await readFolderTensors(folder));
@@ -82,7 +84,7 @@ export async function convertGemmaFolder(
   const most = mostlyType(stored);
 
   const values = new Map<string, GgufValue>([
-    ...(await generalValues(folder, root, parameters, most)),
+    ...(await generalValues(folder, name ?? modelName(folder, root), parameters, most)),
     ...architectureValues(config),
     ...(await tokenizerValues(folder, { root, where, vocabulary })),
   ]);
@@ -451,11 +453,10 @@ const bool = (value: boolean): GgufValue => ({ kind: 'bool', value });
 
 async function generalValues(
   folder: string,
-  config: Json,
+  name: string,
   parameters: number,
   type: GgufTensorType,
 ): Promise<[string, GgufValue][]> {
-  const name = modelName(folder, config);
   const label = /(?:^|[-_ ])(\d+(?:\.\d+)?[kmbt])(?=$|[-_ ])/i.exec(name)?.[1];
   const license = await readLicense(folder);
   const sampling = (await readJsonObject(join(folder, 'generation_config.json'))) ?? {};

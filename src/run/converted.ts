@@ -18,9 +18,15 @@ export function isModelFolder(path: string): boolean {
  * The GGUF of a model folder, in the weights' own type. Known by the names, sizes and times of the folder's files, so that a
  * second run need not read them.
  *
+ * @param name of the model; undefined: as the folder says
  * @throws VoiceGrpoError E_MODEL for a folder that cannot be converted
  */
-export async function convertedFolder(folder: string, progress: Progress, signal?: AbortSignal): Promise<string> {
+export async function convertedFolder(
+  folder: string,
+  name: string | undefined,
+  progress: Progress,
+  signal?: AbortSignal,
+): Promise<string> {
   const root = realpathSync(resolve(folder));
   const files = readdirSync(root)
     .sort()
@@ -28,16 +34,17 @@ export async function convertedFolder(folder: string, progress: Progress, signal
     .filter(([, stats]) => stats.isFile())
     .map(([name, { size, mtimeMs }]) => [name, size, mtimeMs]);
   const key = createHash('sha256')
-    .update(JSON.stringify([CONVERSION_VERSION, root, files]))
+    .update(JSON.stringify([CONVERSION_VERSION, root, name, files]))
     .digest('hex')
     .slice(0, 32);
   const output = join(cacheFolder(), 'converted', `${key}.gguf`);
   if (!existsSync(output)) {
-    progress.line(`Converting ${folder} to GGUF, once.`);
+    progress.line(`Converting ${name ?? folder} to GGUF, once.`);
     mkdirSync(join(cacheFolder(), 'converted'), { recursive: true });
     let transfer: Transfer | undefined;
     try {
       await convertGemmaFolder(root, output, {
+        name,
         signal,
         progress: (written, total) => {
           transfer ??= new Transfer(progress, basename(root), total, 'converted');

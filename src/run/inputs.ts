@@ -147,12 +147,14 @@ export async function fetchModel(model: HubModel, { hub, progress, signal }: Mod
   } finally {
     progress.end();
   }
-  return basename(path) === 'config.json' ? convertedFolder(dirname(path), progress, signal) : path;
+  return basename(path) === 'config.json'
+    ? convertedFolder(dirname(path), repository.id.split('/').at(-1), progress, signal)
+    : path;
 }
 
 /** A path on this machine as a file that can be loaded. */
 async function loadable(kind: ModelKind, path: string, { progress, signal }: ModelContext): Promise<string> {
-  return kind === 'policy' && isModelFolder(path) ? convertedFolder(path, progress, signal) : path;
+  return kind === 'policy' && isModelFolder(path) ? convertedFolder(path, undefined, progress, signal) : path;
 }
 
 export function originOf({ repository, revision, commit, entry }: HubModel): ModelOrigin {
