@@ -8,7 +8,7 @@ import { problem, VoiceGrpoError } from '../errors.js';
 import type { Hub } from '../hub/client.js';
 import { findModel, type HubModel, type ModelKind, modelName, pullModel, sizeOf } from '../hub/models.js';
 import { hashFile } from '../pipeline/data.js';
-import { convertedFolder, isModelFolder } from './converted.js';
+import { converted, isModelFolder, needsConversion } from './converted.js';
 import { type Progress, Transfer } from './progress.js';
 
 export const BUNDLED_POLICY = join(PACKAGE_ROOT, 'assets', 'models', 'gemma3-tiny.gguf');
@@ -148,13 +148,13 @@ export async function fetchModel(model: HubModel, { hub, progress, signal }: Mod
     progress.end();
   }
   return basename(path) === 'config.json'
-    ? convertedFolder(dirname(path), repository.id.split('/').at(-1), progress, signal)
+    ? converted('policy', dirname(path), repository.id.split('/').at(-1), progress, signal)
     : path;
 }
 
 /** A path on this machine as a file that can be loaded. */
 async function loadable(kind: ModelKind, path: string, { progress, signal }: ModelContext): Promise<string> {
-  return kind === 'policy' && isModelFolder(path) ? convertedFolder(path, undefined, progress, signal) : path;
+  return needsConversion(kind, path) ? converted(kind, path, undefined, progress, signal) : path;
 }
 
 export function originOf({ repository, revision, commit, entry }: HubModel): ModelOrigin {
@@ -163,7 +163,7 @@ export function originOf({ repository, revision, commit, entry }: HubModel): Mod
 
 function pathOf(kind: ModelKind, name: string): string | null {
   const path = name === 'bundled' ? (kind === 'policy' ? BUNDLED_POLICY : BUNDLED_WHISPER) : resolve(name);
-  const isModel = existsSync(path) && (statSync(path).isFile() || (kind === 'policy' && isModelFolder(path)));
+  const isModel = existsSync(path) && (statSync(path).isFile() || isModelFolder(path));
   return name === 'bundled' || isModel ? path : null;
 }
 

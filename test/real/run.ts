@@ -12,6 +12,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { convertGemmaFolder } from '../../src/formats/gemma3-gguf.js';
+import { convertWhisper } from '../../src/formats/whisper-ggml.js';
 import type { BaseType, NativeAdapter, NativePolicy } from '../../src/native/addon.js';
 import { loadNative } from '../../src/native/load.js';
 import {
@@ -25,7 +27,7 @@ import {
 } from '../golden/golden.js';
 import { type ErrorCount, wordErrors } from './words.js';
 
-const PARTS = ['logprobs', 'gradients', 'steps', 'types', 'greedy', 'rollout', 'wer', 'train'] as const;
+const PARTS = ['logprobs', 'gradients', 'steps', 'types', 'greedy', 'rollout', 'convert', 'wer', 'train'] as const;
 type Part = (typeof PARTS)[number];
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -457,6 +459,38 @@ function voicegrpo(args: string[], cache: string): { stdout: string; status: num
   return { stdout, status };
 }
 
+/** Our conversions beside whisper.cpp's own, byte for byte, and beside the GGUF that the folder was made from. */
+async function convert(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'voicegrpo-'));
+  const output = join(folder, 'model');
+  for (const model of ['tiny.en', 'base']) {
+    await convertWhisper(inDir(`${model}.pt`), output);
+    const equal = readFileSync(output).equals(readFileSync(inDir(`ggml-${model}.bin`)));
+    record(`${model}.pt as ggml beside whisper.cpp's converter`, equal ? 'equal bytes' : 'different', 'equal', equal);
+  }
+  await convertGemmaFolder(inDir('gemma-3-270m'), output, { type: 'f32' });
+  const prompt = [2, 651, 4320, 576, 1982, 1492, 563];
+  const scores = [];
+  for (const path of [MODEL, output]) {
+    const policy = await loadNative().openPolicy(path, { type: 'f32', threads });
+    const { logProbs } = await policy.logProbs({
+      ...flatten([prompt]),
+      adapter: null,
+      numGenerations: 1,
+      tokens: Int32Array.from([2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000]),
+      lengths: Int32Array.of(8),
+      maxCompletionLength: 8,
+      temperature: 1,
+    });
+    scores.push(logProbs);
+    policy.close();
+  }
+  rmSync(folder, { recursive: true });
+  const [ours, original] = scores as [Float32Array, Float32Array];
+  const gap = maxAbsolute(ours, original);
+  record('the Gemma folder as f32 GGUF beside the original: log-probabilities', gap.toExponential(1), '0', gap === 0);
+}
+
 async function wer(): Promise<void> {
   const cli = whisperCli();
   const clips = readFileSync(inDir('speech', 'transcripts.tsv'), 'utf8')
@@ -539,7 +573,7 @@ for (const part of PARTS) {
   if (!wanted.includes(part)) continue;
   console.log(`\n${part}`);
   try {
-    await { logprobs, gradients, steps, types, greedy, rollout, wer, train }[part]();
+    await { logprobs, gradients, steps, types, greedy, rollout, convert, wer, train }[part]();
   } catch (error) {
     record(part, (error as Error).message.split('\n')[0] ?? '', 'no error', false);
     console.log((error as Error).stack);
