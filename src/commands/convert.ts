@@ -17,7 +17,7 @@ export class ConvertCommand extends BaseCommand {
   static override paths = [['convert']];
   static override usage = Command.Usage({
     category: 'Models',
-    description: 'Write a Gemma 3 folder as GGUF, or a Whisper checkpoint in whisper.cpp’s format.',
+    description: "Write a Gemma 3 folder as GGUF, or a Whisper checkpoint in whisper.cpp's format.",
     details:
       'Gemma 3: a folder with config.json, safetensors and tokenizer. Whisper: a checkpoint of PyTorch (wpt.pt), safetensors, or a ' +
       'Hugging Face folder. Nothing in them is executed. `--model DIR` and `--whisper wpt.pt` do the same once, into the cache.',

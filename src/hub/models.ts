@@ -119,7 +119,7 @@ function bestGguf(tree: readonly TreeEntry[]): TreeEntry | undefined {
 
 function missing(id: string, file: string, tree: readonly TreeEntry[]): Error {
   const names = tree.map(({ path }) => path);
-  const [short] = [/^ggml-(.+)\.bin$/.exec(file)?.[1]];
+  const short = /^ggml-(.+)\.bin$/.exec(file)?.[1];
   const close = nearest(file, names);
   const shown = id === WHISPER_REPOSITORY && short !== undefined ? `'${short}'` : file;
   const next =
