@@ -28,6 +28,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     vg::binding::register_whisper(env, exports);
 #endif
 #ifdef VOICEGRPO_HAVE_POLICY
+    vg::binding::register_gguf(env, exports);
     vg::binding::register_policy(env, exports);
     vg::binding::register_benchmark(env, exports);
 #endif

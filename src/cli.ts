@@ -11,6 +11,7 @@ import { DataPreviewCommand } from './commands/data-preview.js';
 import { DataPullCommand } from './commands/data-pull.js';
 import { DoctorCommand } from './commands/doctor.js';
 import { EvalCommand } from './commands/eval.js';
+import { ExportCommand } from './commands/export.js';
 import { ModelsListCommand } from './commands/models-list.js';
 import { ModelsPullCommand } from './commands/models-pull.js';
 import { TrainCommand } from './commands/train.js';
@@ -37,6 +38,7 @@ for (const command of [
   ModelsListCommand,
   ModelsPullCommand,
   ConvertCommand,
+  ExportCommand,
   DoctorCommand,
   BenchStepCommand,
   BenchOpsCommand,

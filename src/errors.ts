@@ -54,6 +54,8 @@ const SYSTEM_CODES = new Set([
   'EROFS',
   'EMFILE',
   'EDQUOT',
+  'ENOTEMPTY',
+  'EBUSY',
 ]);
 
 /** What the command line prints for an error, and the exit code it ends with. */

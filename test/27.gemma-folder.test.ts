@@ -277,6 +277,30 @@ test('27.1 the golden model by way of a folder computes what golden.gguf compute
   });
 });
 
+test("27.1 a model of 62 layers has 27B's attention scale, in the converter as in the addon", async () => {
+  // Layers that add nothing make 62 of the golden model's 7. Its own scale then comes from its queries' norms.
+  const scalar = 64 / 4;
+  const { file } = await converted((parts) => {
+    Object.assign(parts.config, { num_hidden_layers: 62, query_pre_attn_scalar: scalar });
+    for (let layer = 7; layer < 62; layer++) {
+      for (const [name, weight] of [...parts.weights].filter(([name]) => name.startsWith('model.layers.0.'))) {
+        const silent = /o_proj|down_proj/.test(name);
+        const data = silent ? new Float32Array(weight.data.length) : weight.data;
+        parts.weights.set(name.replace('layers.0.', `layers.${layer}.`), { ...weight, data });
+      }
+    }
+    for (const [name, weight] of parts.weights) {
+      if (name.endsWith('q_norm.weight'))
+        weight.data = weight.data.map((value) => (1 + value) * Math.sqrt(scalar / 32) - 1);
+    }
+  });
+  within(
+    'log-probabilities',
+    maxAbsolute(await goldenLogProbs(file, 'f32'), await goldenLogProbs(GOLDEN_MODEL, 'f32')),
+    2e-4,
+  );
+});
+
 test('27.2 weights in parts give the bytes that weights in one file give', async () => {
   const { file } = await converted();
   for (const files of [2, 5]) {
@@ -769,7 +793,11 @@ test('27.13 configurations that no such model has are refused', async () => {
       (p) => Object.assign(p.config, { head_dim: 31, query_pre_attn_scalar: 31 }),
       /an even 'head_dim', got 31/,
     ],
-    ['another attention scale', set('query_pre_attn_scalar', 168), /'query_pre_attn_scalar' of 32.*, got 168/],
+    [
+      'another attention scale',
+      set('query_pre_attn_scalar', 168),
+      /'query_pre_attn_scalar' of 32, got 168, which GGUF has no key for/,
+    ],
     ['another activation', set('hidden_activation', 'silu'), /'hidden_activation' to be 'gelu_pytorch_tanh'.*'silu'/],
     ['softcapping', set('final_logit_softcapping', 30), /'final_logit_softcapping' to be 0.*, got 30/],
     ['an embedding model', set('use_bidirectional_attention', true), /'use_bidirectional_attention' to be false/],

@@ -8,6 +8,7 @@ namespace vg::binding {
 void register_audio(Napi::Env env, Napi::Object exports);
 void register_whisper(Napi::Env env, Napi::Object exports);
 void register_benchmark(Napi::Env env, Napi::Object exports);
+void register_gguf(Napi::Env env, Napi::Object exports);
 void register_policy(Napi::Env env, Napi::Object exports);
 
 }  // namespace vg::binding

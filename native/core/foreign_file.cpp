@@ -34,8 +34,10 @@ bool is_safetensors(const uint8_t * data, size_t size) {
 
 ForeignFile recognise_foreign_file(const uint8_t * data, size_t size) {
     static const std::string get_gguf = "choose the model's GGUF file";
-    static const std::string convert =
-        "choose the model's GGUF file, or convert it with llama.cpp's convert_hf_to_gguf.py";
+    static const std::string folder =
+        "choose the model's GGUF file, or the folder that has config.json, the safetensors and the tokenizer";
+    static const std::string save =
+        "choose the model's GGUF file, or save the model with transformers' save_pretrained and name that folder";
     static const std::string again = "download it again";
 
     const std::string_view head(reinterpret_cast<const char *>(data), std::min<size_t>(size, 256));
@@ -49,11 +51,11 @@ ForeignFile recognise_foreign_file(const uint8_t * data, size_t size) {
                 "download the file itself; a model that asks for a licence needs a login"};
     }
     if (is_safetensors(data, size))
-        return {"a safetensors file", convert};
+        return {"a safetensors file", folder};
     if (starts_with(head, "PK\x03\x04"))
-        return {"a zip archive, perhaps a PyTorch checkpoint", convert};
+        return {"a zip archive, perhaps a PyTorch checkpoint", save};
     if (head.size() >= 2 && data[0] == 0x80 && data[1] >= 2 && data[1] <= 5) {
-        return {"a Python pickle, perhaps a PyTorch checkpoint", convert};
+        return {"a Python pickle, perhaps a PyTorch checkpoint", save};
     }
     if (starts_with(head, "lmgg"))
         return {"a ggml file, perhaps a Whisper model", "give a Whisper model with --whisper, and here a GGUF file"};
@@ -64,7 +66,7 @@ ForeignFile recognise_foreign_file(const uint8_t * data, size_t size) {
     if (starts_with(head, "\x28\xb5\x2f\xfd"))
         return {"a zstd archive", "unpack it first"};
     if (starts_with(head, "\x89HDF\r\n\x1a\n"))
-        return {"an HDF5 file", convert};
+        return {"an HDF5 file", save};
     if (starts_with(text, "{") || starts_with(text, "["))
         return {"JSON", get_gguf};
     if (std::all_of(head.begin(), head.end(), [](char c) { return c == 0; })) {

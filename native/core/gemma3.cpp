@@ -144,7 +144,9 @@ static Gemma3Params read_params(const GgufFile & file) {
             throw Error("E_MODEL", file.path() + ": " + key + " is set, which belongs to another architecture",
                         "choose a Gemma 3 text model in GGUF");
     }
-    p.attention_scale = 1.0f / std::sqrt(float(p.head_dim));
+    // query_pre_attn_scalar, for which GGUF has no key: it is head_dim but for 27B, which llama.cpp too knows by its
+    // layers.
+    p.attention_scale = 1.0f / std::sqrt(float(p.n_layer == 62 ? p.n_embd / p.n_head : p.head_dim));
     return p;
 }
 

@@ -359,6 +359,14 @@ std::vector<int64_t> GgufFile::get_ints(const std::string & key) const {
     return out;
 }
 
+std::vector<GgufFile::Entry> GgufFile::entries() const {
+    std::vector<Entry> out;
+    out.reserve(impl_->values.size());
+    for (const Value & v : impl_->values)
+        out.push_back({v.key, uint32_t(v.kind), v.encoded});
+    return out;
+}
+
 const std::vector<GgufTensor> & GgufFile::tensors() const { return impl_->tensors; }
 
 const GgufTensor * GgufFile::find(const std::string & name) const {

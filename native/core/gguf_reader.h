@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ggml.h"
@@ -44,6 +45,14 @@ class GgufFile {
     std::vector<std::string> get_strings(const std::string & key) const;
     std::vector<float> get_floats(const std::string & key) const;
     std::vector<int64_t> get_ints(const std::string & key) const;  // also arrays of bool
+
+    // A metadata value as another file may take it: the number of its kind in the format, and the bytes behind that.
+    struct Entry {
+        std::string_view key;
+        uint32_t kind = 0;
+        std::string_view bytes;
+    };
+    std::vector<Entry> entries() const;  // sorted by key; they point into the file
 
     const std::vector<GgufTensor> & tensors() const;
     const GgufTensor * find(const std::string & name) const;  // nullptr when absent

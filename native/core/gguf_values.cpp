@@ -86,6 +86,7 @@ Value take_value(Cursor & in) {
     if (value.key.empty())
         in.fail(in.place() + " has an empty key");
     value.kind = take_kind(in);
+    const uint8_t * begin = in.take(0);
     if (value.kind == STRING) {
         const std::string_view text = in.take_text(UINT64_MAX, "text");
         value.data = reinterpret_cast<const uint8_t *>(text.data());
@@ -99,6 +100,7 @@ Value take_value(Cursor & in) {
         value.data = in.take(0);
         take_numbers(in, value.kind, 1);
     }
+    value.encoded = {reinterpret_cast<const char *>(begin), size_t(in.take(0) - begin)};
     return value;
 }
 

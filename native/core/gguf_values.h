@@ -38,6 +38,7 @@ struct Value {
     Kind element = N_KINDS;          // of an array
     uint64_t count = 0;              // elements of an array, bytes of a string
     const uint8_t * data = nullptr;  // first byte of the value, of the string's text, or of the first element
+    std::string_view encoded;        // the bytes behind the kind, which another file may take as they are
 };
 
 // A place in the mapped file from which nothing past the end can be read.

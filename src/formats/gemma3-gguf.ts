@@ -5,8 +5,9 @@
  * 1 + weight in float32, the output matrix is left out where it is the embedding, a vocabulary goes in as SentencePiece.
  */
 import { join } from 'node:path';
+import { attentionScalar, EMBEDDING, type GemmaShape, gemmaTensors, OUTPUT } from './gemma3-names.js';
 import { type GgufOptions, type GgufTensor, type GgufValue, writeGguf } from './gguf.js';
-import { encodeFloats, GGUF_TENSOR_TYPES, type GgufTensorType, tensorBytes } from './gguf-types.js';
+import { encodeFloats, GGUF_FILE_TYPES, GGUF_TENSOR_TYPES, type PlainType, tensorBytes } from './gguf-types.js';
 import {
   type FolderTensor,
   folderName,
@@ -32,7 +33,7 @@ import {
 } from './sentencepiece.js';
 
 /** How matrices are stored; 'auto': as they are in the folder. Norms are float32 in each. */
-export type GemmaWeightType = 'auto' | GgufTensorType;
+export type GemmaWeightType = 'auto' | PlainType;
 
 export interface GemmaConversionOptions extends GgufOptions {
   type?: GemmaWeightType;
@@ -46,7 +47,7 @@ export interface GemmaConversion {
   tensors: number;
   parameters: number;
   /** What most weights are stored as. */
-  type: GgufTensorType;
+  type: PlainType;
   /** The file that the vocabulary comes from. */
   vocabulary: 'tokenizer.model' | 'tokenizer.json';
   /** Tensors of the vision part, which a text model has no use for. */
@@ -95,13 +96,7 @@ export async function convertGemmaFolder(
 
 // ---- config.json ----
 
-interface GemmaConfig {
-  layers: number;
-  width: number; // D
-  inner: number; // of the feed-forward network
-  heads: number;
-  kvHeads: number;
-  headDim: number;
+interface GemmaConfig extends GemmaShape {
   /** Null: as many as the embedding has rows. */
   vocab: number | null;
   contextLength: number; // tokens
@@ -150,20 +145,21 @@ async function readConfig(folder: string): Promise<{ root: Json; config: GemmaCo
   const heads = integer('num_attention_heads', 1, 1024, 8);
   const kvHeads = integer('num_key_value_heads', 1, 1024, 4);
   const headDim = integer('head_dim', 2, 4096, 256);
+  const width = integer('hidden_size', 1, 2 ** 17);
   const scale = number('query_pre_attn_scalar', 1, 1e6, 256);
   if (heads % kvHeads !== 0) {
     throw folderProblem(where, `heads that ${kvHeads} key/value heads share evenly`, `${heads}`);
   }
   if (headDim % 2 !== 0) throw folderProblem(where, "an even 'head_dim'", `${headDim}`);
-  if (scale !== headDim) {
-    const expected = `'query_pre_attn_scalar' of ${headDim}, the head_dim`;
-    throw folderProblem(where, expected, `${scale}, which GGUF has no key for`, 'choose Gemma 3 270M, 1B, 4B or 12B');
+  const known = attentionScalar({ layers, heads, headDim, width });
+  if (scale !== known) {
+    const expected = `'query_pre_attn_scalar' of ${known}`;
+    throw folderProblem(where, expected, `${scale}, which GGUF has no key for`, NEXT_MODEL);
   }
   const pattern = layerPattern(where, text, layers, integer);
   const rope = ropeParameters(where, text, number);
   const config = {
-    ...{ layers, heads, kvHeads, headDim, pattern, ...rope },
-    width: integer('hidden_size', 1, 2 ** 17),
+    ...{ layers, width, heads, kvHeads, headDim, pattern, ...rope },
     inner: integer('intermediate_size', 1, 2 ** 20),
     vocab: text.vocab_size === undefined ? null : integer('vocab_size', 1, 2 ** 24),
     contextLength: integer('max_position_embeddings', 1, 2 ** 24, 131_072),
@@ -295,36 +291,6 @@ function textTensors(
   return { found, leftOut };
 }
 
-const EMBEDDING = 'model.embed_tokens.weight';
-const OUTPUT = 'lm_head.weight';
-
-/** Every tensor of the model: name in the folder, name in GGUF, shape as PyTorch writes it. The embedding comes first. */
-function* plan(config: GemmaConfig, vocab: number, untied: boolean): Generator<[string, string, number[]]> {
-  const { layers, width, inner, headDim } = config;
-  const queries = config.heads * headDim;
-  const keys = config.kvHeads * headDim;
-  yield [EMBEDDING, 'token_embd.weight', [vocab, width]];
-  for (let i = 0; i < layers; i++) {
-    const from = (name: string) => `model.layers.${i}.${name}.weight`;
-    const to = (name: string) => `blk.${i}.${name}.weight`;
-    yield [from('input_layernorm'), to('attn_norm'), [width]];
-    yield [from('self_attn.q_proj'), to('attn_q'), [queries, width]];
-    yield [from('self_attn.q_norm'), to('attn_q_norm'), [headDim]];
-    yield [from('self_attn.k_proj'), to('attn_k'), [keys, width]];
-    yield [from('self_attn.k_norm'), to('attn_k_norm'), [headDim]];
-    yield [from('self_attn.v_proj'), to('attn_v'), [keys, width]];
-    yield [from('self_attn.o_proj'), to('attn_output'), [width, queries]];
-    yield [from('post_attention_layernorm'), to('post_attention_norm'), [width]];
-    yield [from('pre_feedforward_layernorm'), to('ffn_norm'), [width]];
-    yield [from('mlp.gate_proj'), to('ffn_gate'), [inner, width]];
-    yield [from('mlp.up_proj'), to('ffn_up'), [inner, width]];
-    yield [from('mlp.down_proj'), to('ffn_down'), [width, inner]];
-    yield [from('post_feedforward_layernorm'), to('post_ffw_norm'), [width]];
-  }
-  yield ['model.norm.weight', 'output_norm.weight', [width]];
-  if (untied) yield [OUTPUT, 'output.weight', [vocab, width]];
-}
-
 /** Finds each tensor of the plan. @throws VoiceGrpoError E_MODEL with all that is missing, too much or of another shape */
 function match(folder: string, config: GemmaConfig, found: ReadonlyMap<string, FolderTensor>, untied: boolean): Pair[] {
   const vocab = config.vocab ?? found.get(EMBEDDING)?.shape[0] ?? 1;
@@ -334,7 +300,7 @@ function match(folder: string, config: GemmaConfig, found: ReadonlyMap<string, F
   const numberless: string[] = [];
   const known = new Set([OUTPUT]);
   let planned = 0;
-  for (const [from, name, shape] of plan(config, vocab, untied)) {
+  for (const { hf: from, gguf: name, shape } of gemmaTensors(config, vocab, untied)) {
     known.add(from);
     planned++;
     const source = found.get(from);
@@ -405,21 +371,21 @@ async function equal(a: FolderTensor, b: FolderTensor, signal?: AbortSignal): Pr
 }
 
 /** Norms are float32. Q8_0 needs rows of whole blocks and is float16 where they are not, as in llama.cpp and the addon. */
-function storedType({ source, norm }: Pair, type: GemmaWeightType): GgufTensorType {
+function storedType({ source, norm }: Pair, type: GemmaWeightType): PlainType {
   if (norm) return 'f32';
-  if (type === 'auto') return source.dtype.toLowerCase() as GgufTensorType;
+  if (type === 'auto') return source.dtype.toLowerCase() as PlainType;
   return (source.shape.at(-1) as number) % GGUF_TENSOR_TYPES[type].block === 0 ? type : 'f16';
 }
 
-function mostlyType(pairs: readonly (Pair & { type: GgufTensorType })[]): GgufTensorType {
-  const counts = new Map<GgufTensorType, number>();
+function mostlyType(pairs: readonly (Pair & { type: PlainType })[]): PlainType {
+  const counts = new Map<PlainType, number>();
   for (const { type, source } of pairs) {
     counts.set(type, (counts.get(type) ?? 0) + source.shape.reduce((a, b) => a * b, 1));
   }
   return [...counts].reduce((a, b) => (b[1] > a[1] ? b : a))[0];
 }
 
-function ggufTensor({ source, name, norm, type }: Pair & { type: GgufTensorType }): GgufTensor {
+function ggufTensor({ source, name, norm, type }: Pair & { type: PlainType }): GgufTensor {
   async function* pieces(): AsyncGenerator<Uint8Array> {
     let bytes = new Uint8Array();
     for await (const values of readValues(source)) {
@@ -443,9 +409,6 @@ function ggufTensor({ source, name, norm, type }: Pair & { type: GgufTensorType 
 
 // ---- general.*, gemma3.* ----
 
-/** llama_ftype (llama.h). */
-const FILE_TYPES: Readonly<Record<GgufTensorType, number>> = { f32: 0, f16: 1, q8_0: 7, bf16: 32 };
-
 const string = (value: string): GgufValue => ({ kind: 'string', value });
 const u32 = (value: number): GgufValue => ({ kind: 'u32', value });
 const f32 = (value: number): GgufValue => ({ kind: 'f32', value });
@@ -455,7 +418,7 @@ async function generalValues(
   folder: string,
   name: string,
   parameters: number,
-  type: GgufTensorType,
+  type: PlainType,
 ): Promise<[string, GgufValue][]> {
   const label = /(?:^|[-_ ])(\d+(?:\.\d+)?[kmbt])(?=$|[-_ ])/i.exec(name)?.[1];
   const license = await readLicense(folder);
@@ -472,7 +435,7 @@ async function generalValues(
     ['general.size_label', string(label?.toUpperCase() ?? sizeLabel(parameters))],
     ['general.license', license === null ? null : string(license)],
     ['general.quantization_version', u32(2)],
-    ['general.file_type', u32(FILE_TYPES[type])],
+    ['general.file_type', u32(GGUF_FILE_TYPES[type])],
   ];
   return values.filter((entry): entry is [string, GgufValue] => entry[1] !== null);
 }

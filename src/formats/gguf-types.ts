@@ -6,8 +6,10 @@
 
 /** Safetensors' names of the types that weights have. */
 export type FloatDtype = 'F32' | 'F16' | 'BF16';
-/** Types of a GGUF tensor that are written here. */
-export type GgufTensorType = 'f32' | 'f16' | 'bf16' | 'q8_0';
+/** Types that numbers are written as here. */
+export type PlainType = 'f32' | 'f16' | 'bf16' | 'q8_0';
+/** Types of a GGUF tensor, by ggml's names; those that are not plain are quantized by the addon. */
+export type GgufTensorType = PlainType | 'q5_0' | 'q4_K' | 'q6_K';
 
 export const FLOAT_BYTES: Readonly<Record<FloatDtype, number>> = { F32: 4, F16: 2, BF16: 2 };
 
@@ -15,8 +17,16 @@ export const FLOAT_BYTES: Readonly<Record<FloatDtype, number>> = { F32: 4, F16: 
 export const GGUF_TENSOR_TYPES: Readonly<Record<GgufTensorType, { id: number; block: number; bytes: number }>> = {
   f32: { id: 0, block: 1, bytes: 4 },
   f16: { id: 1, block: 1, bytes: 2 },
+  q5_0: { id: 6, block: 32, bytes: 22 },
   q8_0: { id: 8, block: 32, bytes: 34 },
+  q4_K: { id: 12, block: 256, bytes: 144 },
+  q6_K: { id: 14, block: 256, bytes: 210 },
   bf16: { id: 30, block: 1, bytes: 2 },
+};
+
+/** llama_ftype (llama.h): what most tensors of a file are. */
+export const GGUF_FILE_TYPES: Readonly<Record<PlainType | 'q4_k_m', number>> = {
+  ...{ f32: 0, f16: 1, q8_0: 7, q4_k_m: 15, bf16: 32 },
 };
 
 /** Bytes that `count` values take; `count` is a multiple of the type's block. */
@@ -54,7 +64,7 @@ export function decodeFloats(dtype: FloatDtype, bytes: Uint8Array, values: Float
  * @param bytes [tensorBytes(type, values.length)], beginning at a multiple of 4 of its buffer
  * @returns false if one of them is too large for the type
  */
-export function encodeFloats(type: GgufTensorType, values: Float32Array, bytes: Uint8Array): boolean {
+export function encodeFloats(type: PlainType, values: Float32Array, bytes: Uint8Array): boolean {
   if (type === 'q8_0') return encodeQ8(values, bytes);
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   if (type === 'f32') {
@@ -99,6 +109,16 @@ function encodeQ8(values: Float32Array, bytes: Uint8Array): boolean {
     }
   }
   return finite;
+}
+
+/** The numbers of whole blocks, as ggml reads them. @param values [bytes.length / 34 × 32] */
+export function decodeQ8(bytes: Uint8Array, values: Float32Array): void {
+  const { block, bytes: size } = GGUF_TENSOR_TYPES.q8_0;
+  const signed = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let from = 0, to = 0; to < values.length; from += size, to += block) {
+    const scale = halfValue((bytes[from] as number) | ((bytes[from + 1] as number) << 8));
+    for (let i = 0; i < block; i++) values[to + i] = scale * (signed[from + 2 + i] as number);
+  }
 }
 
 const scratch = new Float32Array(1);

@@ -19,7 +19,9 @@ export type GgufValue =
   | { kind: 'string'; value: string }
   | { kind: 'strings'; value: readonly string[] }
   | { kind: 'f32s'; value: Float32Array }
-  | { kind: 'i32s'; value: Int32Array };
+  | { kind: 'i32s'; value: Int32Array }
+  /** A value as another file has it: the number of its kind, and the bytes behind that. */
+  | { kind: 'encoded'; type: number; value: Uint8Array };
 
 export interface GgufTensor {
   name: string;
@@ -141,6 +143,8 @@ function valueBytes(value: GgufValue): Uint8Array[] {
       return [u32(KIND.array), u32(KIND.f32), u64(value.value.length), raw(value.value)];
     case 'i32s':
       return [u32(KIND.array), u32(KIND.i32), u64(value.value.length), raw(value.value)];
+    case 'encoded':
+      return [u32(value.type), value.value];
   }
 }
 

@@ -235,6 +235,29 @@ export interface NativePolicy {
   [Symbol.dispose](): void;
 }
 
+/** A metadata value of a GGUF file: the number of its kind in the format, and the bytes behind that. */
+export interface GgufEntry {
+  key: string;
+  kind: number;
+  bytes: Uint8Array;
+}
+
+export interface GgufTensorInfo {
+  name: string;
+  shape: number[]; // the slowest dimension first: [out, in]
+  type: string; // ggml's name: 'f32', 'q4_K', …
+}
+
+/** A GGUF file that has been checked as a whole. */
+export interface NativeGguf {
+  readonly entries: GgufEntry[]; // sorted by key
+  readonly tensors: GgufTensorInfo[]; // in the order of the file
+  /** Rows [row, row + rows) of a tensor as float32, whatever its type. */
+  readRows(name: string, row: number, rows: number): Float32Array; // [rows, shape.at(-1)]
+  close(): void;
+  [Symbol.dispose](): void;
+}
+
 /** One product as the engine computes it: X [m, k] by a stored matrix W. */
 export interface ProductShape {
   type: Exclude<BaseType, 'auto'>; // W's storage
@@ -259,5 +282,13 @@ export interface Native {
   decodeAudio(bytes: Uint8Array): Promise<DecodedAudio>;
   openWhisper(path: string, options?: { threads?: number }): Promise<NativeWhisper>;
   measureProduct(shape: ProductShape, signal?: AbortSignal): Promise<ProductRate>;
+  openGguf(path: string): Promise<NativeGguf>;
+  /**
+   * Rows in a quantized type of ggml, as its reference code rounds them.
+   *
+   * @param type ggml's name, 'q4_K'
+   * @param values [rows, rowLength], finite; rowLength is a multiple of the type's block
+   */
+  quantizeRows(type: string, values: Float32Array, rowLength: number): Uint8Array;
   openPolicy(path: string, options: { type: BaseType; threads: number }): Promise<NativePolicy>;
 }

@@ -16,10 +16,10 @@ const FORMAT = 1;
 const MANIFEST = 'manifest.json';
 
 /** PEFT writes its tensors below this prefix. */
-const PEFT_PREFIX = 'base_model.model.';
+export const PEFT_PREFIX = 'base_model.model.';
 
 export interface AdapterConfig {
-  base_model_name_or_path: string;
+  base_model_name_or_path: string | null;
   r: number;
   lora_alpha: number;
   target_modules: readonly string[];

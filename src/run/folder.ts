@@ -140,6 +140,19 @@ export function openRun(path: string): {
   };
 }
 
+/** A JSON file of a run. @throws VoiceGrpoError E_DATA for one that is not what `isWhole` asks */
+export function readJsonOf<T>(folder: RunFolder, name: string, isWhole: (value: unknown) => value is T): T {
+  const path = join(folder.path, name);
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+    if (isWhole(value)) return value;
+  } catch (error) {
+    throw damaged(path, (error as Error).message);
+  }
+  throw damaged(path, 'another one');
+}
+
 function damaged(where: string, got: string): Error {
   return problem({
     code: 'E_DATA',

@@ -16,6 +16,9 @@ export type AdapterChoice = 'best' | 'last' | 'none';
 export interface TrainedRun extends Disposable {
   folder: RunFolder;
   config: Config;
+  manifest: Record<string, unknown>;
+  /** The base model's file. */
+  policyFile: string;
   /** Whether the run was trained on texts and not on what Whisper heard. */
   usedText: boolean;
   /** The run's Whisper, or the one given. The run's own clips have their transcripts: only others need it. Null: it had none. */
@@ -71,6 +74,8 @@ export async function openTrainedRun(
     return {
       folder,
       config,
+      manifest,
+      policyFile,
       usedText: loaded.config.data.use_text,
       whisper: () =>
         given('whisper.model')

@@ -1,9 +1,9 @@
 /**
  * Ours against the oracles on real weights and real speech.
  *
- * usage: npm run test:real -- DIR [--only logprobs,gradients,steps,types,greedy,rollout,wer,train] [--seeds 1,2,3] [--threads 2]
+ * usage: npm run test:real -- DIR [--only logprobs,gradients,steps,types,greedy,rollout,convert,export,wer,train] [--seeds 1,2,3] [--threads 2]
  *
- * DIR holds gemma-3-270m-q4_k_m.gguf, gemma-3-270m/, ggml-tiny.en.bin, ggml-base.bin, speech/ and venv/. Results of the
+ * DIR holds gemma-3-270m-q4_k_m.gguf, gemma-3-270m/, ggml-tiny.en.bin, ggml-base.bin, speech/ and venv/ (CONTRIBUTING.md). Results of the
  * oracles are kept in DIR/oracle and DIR/whisper-cli. Prints a table and exits with 1 if any figure misses its bound.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -25,9 +25,21 @@ import {
   rolloutRequest,
   type StoredTensor,
 } from '../golden/golden.js';
+import { exportsOf } from './exports.js';
 import { type ErrorCount, wordErrors } from './words.js';
 
-const PARTS = ['logprobs', 'gradients', 'steps', 'types', 'greedy', 'rollout', 'convert', 'wer', 'train'] as const;
+const PARTS = [
+  'logprobs',
+  'gradients',
+  'steps',
+  'types',
+  'greedy',
+  'rollout',
+  'convert',
+  'export',
+  'wer',
+  'train',
+] as const;
 type Part = (typeof PARTS)[number];
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -491,6 +503,9 @@ async function convert(): Promise<void> {
   record('the Gemma folder as f32 GGUF beside the original: log-probabilities', gap.toExponential(1), '0', gap === 0);
 }
 
+const exports = (): Promise<void> =>
+  exportsOf({ root, dir: dir as string, threads, record, voicegrpo: (args) => voicegrpo(args, inDir('cache')) });
+
 async function wer(): Promise<void> {
   const cli = whisperCli();
   const clips = readFileSync(inDir('speech', 'transcripts.tsv'), 'utf8')
@@ -573,7 +588,7 @@ for (const part of PARTS) {
   if (!wanted.includes(part)) continue;
   console.log(`\n${part}`);
   try {
-    await { logprobs, gradients, steps, types, greedy, rollout, convert, wer, train }[part]();
+    await { logprobs, gradients, steps, types, greedy, rollout, convert, export: exports, wer, train }[part]();
   } catch (error) {
     record(part, (error as Error).message.split('\n')[0] ?? '', 'no error', false);
     console.log((error as Error).stack);
