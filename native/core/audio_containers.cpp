@@ -2,162 +2,126 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
+
+#include "audio_bytes.h"
+#include "audio_ogg.h"
 
 namespace vg {
 namespace {
 
-uint32_t little32(const uint8_t * p) {
-    return uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24;
-}
+// --- WAV: RIFF chunks, and those of its 64-bit relatives RF64 (EBU Tech 3306) and W64 (Sony)
+// ---------------------------------------------------------------------------------------------
 
-bool starts_with(const uint8_t * bytes, size_t size, size_t offset, const char * text) {
-    size_t n = std::strlen(text);
-    return offset <= size && size - offset >= n && std::memcmp(bytes + offset, text, n) == 0;
-}
-
-// --- WAV: RIFF chunks
-// -------------------------------------------------------------------------------------------------------
-
-std::string inspect_wav(const uint8_t * bytes, size_t size) {
-    bool has_format = false;
-    for (size_t at = 12; at + 8 <= size;) {
-        uint64_t length = little32(bytes + at + 4);
-        uint64_t left = size - at - 8;
-        if (starts_with(bytes, size, at, "fmt ") && length >= 16 && left >= 16) {
-            has_format = true;
-            if (little32(bytes + at + 12) == 0) {
-                return "has a sample rate of 0 in its header";
-            }
-        }
-        if (starts_with(bytes, size, at, "data")) {
-            if (!has_format) {
-                return "has no usable format chunk before its data";
-            }
-            // Programs that write to a pipe cannot know the length and leave the largest number, or nearly so.
-            bool streamed = length >= 0xFFFFFF00 || (length >= 0x7FFFF000 && length <= 0x7FFFFFFF);
-            if (length > left && !streamed) {
-                return "is truncated: its header promises " + std::to_string(length) + " bytes of audio, " +
-                       std::to_string(left) + " are there";
-            }
-            return length == 0 || left == 0 ? "holds no audio: its data chunk is empty" : "";
-        }
-        at += size_t(8 + length + (length & 1));
-    }
-    return has_format ? "is truncated: it ends before its audio begins" : "is truncated: it ends inside its header";
-}
-
-// --- Ogg: pages, RFC 3533
-// ---------------------------------------------------------------------------------------------------
-
-struct CrcTable {
-    uint32_t of[256];
-
-    CrcTable() {
-        for (uint32_t i = 0; i < 256; i++) {
-            uint32_t r = i << 24;
-            for (int bit = 0; bit < 8; bit++) {
-                r = (r & 0x80000000U) != 0 ? (r << 1) ^ 0x04c11db7U : r << 1;
-            }
-            of[i] = r;
-        }
-    }
+struct WavLayout {
+    bool wide = false;  // W64: sizes of 64 bits that count the chunk's header, and GUIDs as names
+    bool big = false;   // RIFX
+    uint64_t header = 8;
+    uint64_t first = 12;
 };
 
-uint32_t ogg_crc(const uint8_t * page, size_t size) {
-    static const CrcTable table;
-    uint32_t crc = 0;
-    for (size_t i = 0; i < size; i++) {
-        uint8_t byte = i >= 22 && i < 26 ? 0 : page[i];  // the checksum's own place counts as zero
-        crc = (crc << 8) ^ table.of[((crc >> 24) & 0xFF) ^ byte];
-    }
-    return crc;
+// All of W64's names end like this, and begin with those of RIFF in small letters.
+const uint8_t W64_RIFF[16] = {'r',  'i',  'f',  'f',  0x2E, 0x91, 0xCF, 0x11,
+                              0xA5, 0xD6, 0x28, 0xDB, 0x04, 0xC1, 0x00, 0x00};
+
+bool is_w64(ByteWindow & window) {
+    const uint8_t * bytes = window.at(0, 16);
+    return bytes != nullptr && std::memcmp(bytes, W64_RIFF, 16) == 0;
 }
 
-// The second packet of a Vorbis stream, https://xiph.org/vorbis/doc/v-comment.html: lengths that reach past the packet
-// would lead stb_vorbis out of its memory.
-std::string inspect_comments(const std::vector<uint8_t> & packet) {
-    const std::string damaged = "is damaged: the lengths in its Vorbis comments do not fit";
-    size_t at = 7;  // behind "\x03vorbis"
-    auto skip_text = [&] {
-        if (packet.size() < at + 4 || little32(&packet[at]) > packet.size() - at - 4) {
-            return false;
+bool is_wav(ByteWindow & window) {
+    for (const char * name : {"RIFF", "RIFX", "RF64"}) {
+        if (window.starts_with(0, name)) {
+            return window.size() < 12 || window.starts_with(8, "WAVE");
         }
-        at += 4 + little32(&packet[at]);
+    }
+    return is_w64(window);
+}
+
+// Programs that write to a pipe cannot know the length and leave the largest number, or nearly so.
+bool is_open_length(uint64_t length, bool wide) {
+    if (length >= (wide ? uint64_t(1) << 62 : 0xFFFFFF00)) {
         return true;
-    };
-    if (!starts_with(packet.data(), packet.size(), 0, "\x03vorbis") || !skip_text() || packet.size() < at + 4) {
-        return damaged;
     }
-    uint32_t count = little32(&packet[at]);
-    at += 4;
-    for (uint32_t i = 0; i < count; i++) {
-        if (!skip_text()) {
-            return damaged;
-        }
-    }
-    return "";
+    return length >= 0x7FFFF000 && length <= 0x7FFFFFFF;
 }
 
-// Every page's checksum is verified: stb_vorbis does not, and a damaged setup header is where it can be led astray.
-std::string inspect_ogg(const uint8_t * bytes, size_t size) {
-    bool last = false;
-    int packets = 0;
-    std::vector<uint8_t> comments;
-    for (size_t at = 0; at < size;) {
-        if (!starts_with(bytes, size, at, "OggS")) {
-            return last ? "" : "is damaged at byte " + std::to_string(at);  // what follows the last page is not ours
-        }
-        size_t left = size - at;
-        size_t length = left < 27 ? left + 1 : size_t(27) + bytes[at + 26];
-        for (size_t i = 0, n = left < length ? 0 : bytes[at + 26]; i < n; i++) {
-            length += bytes[at + 27 + i];
-        }
-        if (left < length) {
-            return "is truncated in the middle of an Ogg page";
-        }
-        if (ogg_crc(bytes + at, length) != little32(bytes + at + 22)) {
-            return "is damaged: the checksum of the Ogg page at byte " + std::to_string(at) + " does not match";
-        }
-        size_t body = at + 27 + bytes[at + 26];
-        for (size_t i = 0, n = bytes[at + 26]; i < n && packets < 2; i++) {
-            size_t segment = bytes[at + 27 + i];
-            if (packets == 1) {
-                comments.insert(comments.end(), bytes + body, bytes + body + segment);
-            }
-            body += segment;
-            packets += segment < 255 ? 1 : 0;  // a packet ends with a segment that is not full
-            if (packets == 2) {
-                std::string problem = inspect_comments(comments);
-                if (!problem.empty()) {
-                    return problem;
-                }
-            }
-        }
-        last = (bytes[at + 5] & 4) != 0;
-        at += length;
+void inspect_wav(ByteWindow & window, AudioContainer & container, const std::atomic<bool> & abort) {
+    WavLayout layout;
+    if (is_w64(window)) {
+        layout = {true, false, 24, 40};
     }
-    return last ? "" : "is truncated: its last Ogg page is missing";
-}
+    layout.big = window.starts_with(0, "RIFX");
+    auto number = [&](const uint8_t * p) { return layout.big ? big32(p) : little32(p); };
 
-AudioContainer inspect_ogg_codec(const uint8_t * bytes, size_t size) {
-    // The first packet names the codec; it begins after the segment table.
-    size_t packet = size > 27 ? size_t(27) + bytes[26] : size;
-    if (starts_with(bytes, size, packet, "\x01vorbis")) {
-        return {AudioFormat::VORBIS, inspect_ogg(bytes, size)};
+    const uint64_t size = window.size();
+    bool has_format = false;
+    uint64_t long_length = 0;  // RF64: of the data chunk, whose own field is too narrow
+    for (uint64_t at = layout.first; at < size && size - at >= layout.header;) {
+        check_abort(abort);
+        const uint8_t * header = window.at(at, size_t(layout.header));
+        if (header == nullptr) {
+            break;
+        }
+        uint64_t length = layout.wide ? little64(header + 16) : number(header + 4);
+        if (layout.wide) {
+            if (length < layout.header) {
+                container.problem = "is damaged: a chunk at byte " + std::to_string(at) + " is shorter than its header";
+                return;
+            }
+            length -= layout.header;
+        }
+        const uint64_t body = at + layout.header, left = size - body;
+        auto is = [&](const char * name) { return window.starts_with(at, name); };
+        if (is("ds64") && left >= 28) {
+            const uint8_t * sizes = window.at(body, 28);
+            long_length = sizes == nullptr ? 0 : little64(sizes + 8);
+        } else if (is("fmt ") && length >= 16 && left >= 16) {
+            const uint8_t * format = window.at(body, 16);
+            has_format = format != nullptr;
+            if (has_format && number(format + 4) == 0) {
+                container.problem = "has a sample rate of 0 in its header";
+                return;
+            }
+        } else if (is("data")) {
+            if (!has_format) {
+                container.problem = "has no usable format chunk before its data";
+                return;
+            }
+            const bool wide = layout.wide || long_length > 0;
+            if (!layout.wide && long_length > 0 && length == 0xFFFFFFFF) {
+                length = long_length;
+            }
+            container.open_length = is_open_length(length, wide) && length > left;
+            if (length > left && !container.open_length) {
+                container.problem = "is truncated: its header promises " + std::to_string(length) +
+                                    " bytes of audio, " + std::to_string(left) + " are there";
+            } else if (length == 0 || left == 0) {
+                container.problem = "holds no audio: its data chunk is empty";
+            }
+            container.audio_bytes = std::min(length, left);
+            return;
+        }
+        const uint64_t align = layout.wide ? 8 : 2;
+        if (length > left) {
+            break;
+        }
+        at = body + (length + align - 1) / align * align;
     }
-    if (starts_with(bytes, size, packet, "OpusHead")) {
-        return {AudioFormat::UNKNOWN, "is Ogg Opus, which is not supported"};
-    }
-    return {AudioFormat::UNKNOWN,
-            size < 64 ? "is truncated: it ends inside its first Ogg page" : "is Ogg without Vorbis audio"};
+    container.problem =
+        has_format ? "is truncated: it ends before its audio begins" : "is truncated: it ends inside its header";
 }
 
 // --- MP3: a walk over the frame headers, ISO 11172-3 2.4.1.3
 // ----------------------------------------------------------------
 
-// Bytes of the frame whose header is at p, 0 when there is none.
-size_t mp3_frame(const uint8_t * p) {
+struct Mp3Frame {
+    size_t bytes = 0;  // 0: no frame
+    int sample_rate = 0, channels = 0;
+    size_t samples = 0;  // a channel
+};
+
+// The frame whose header is at p.
+Mp3Frame mp3_frame(const uint8_t * p) {
     static const int kbps[2][3][15] = {{{0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448},
                                         {0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384},
                                         {0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}},
@@ -171,80 +135,158 @@ size_t mp3_frame(const uint8_t * p) {
     int rate = p[2] >> 4, frequency = (p[2] >> 2) & 3, padding = (p[2] >> 1) & 1;
     if (p[0] != 0xFF || (p[1] & 0xE0) != 0xE0 || version == 1 || layer == 4 || rate == 0 || rate == 15 ||
         frequency == 3) {
-        return 0;
+        return {};
     }
+    Mp3Frame frame;
     bool low = version != 3;
-    int sample_rate = hz[frequency] >> (version == 3 ? 0 : version == 2 ? 1 : 2);
+    frame.sample_rate = hz[frequency] >> (version == 3 ? 0 : version == 2 ? 1 : 2);
+    frame.channels = p[3] >> 6 == 3 ? 1 : 2;
+    frame.samples = layer == 1 ? 384 : layer == 3 && low ? 576 : 1152;
     int bits = kbps[low ? 1 : 0][layer - 1][rate] * 1000;
-    if (layer == 1) {
-        return size_t((12 * bits / sample_rate + padding) * 4);
-    }
-    return size_t((layer == 3 && low ? 72 : 144) * bits / sample_rate + padding);
+    frame.bytes = layer == 1 ? size_t((12 * bits / frame.sample_rate + padding) * 4)
+                             : size_t((layer == 3 && low ? 72 : 144) * bits / frame.sample_rate + padding);
+    return frame;
 }
 
-// Where the frames begin: behind an ID3v2 tag.
-size_t mp3_start(const uint8_t * bytes, size_t size) {
-    if (size < 10 || !starts_with(bytes, size, 0, "ID3")) {
-        return 0;
+// Behind the ID3v2 tags, of which FLAC files have some too; 0 without.
+uint64_t skip_id3(ByteWindow & window, const std::atomic<bool> & abort) {
+    uint64_t at = 0;
+    while (window.starts_with(at, "ID3")) {
+        check_abort(abort);
+        const uint8_t * tag = window.at(at, 10);
+        if (tag == nullptr) {
+            return window.size();
+        }
+        at += 10 +
+              (uint64_t(tag[6] & 127) << 21 | uint64_t(tag[7] & 127) << 14 | uint64_t(tag[8] & 127) << 7 |
+               uint64_t(tag[9] & 127)) +
+              ((tag[5] & 16) != 0 ? 10 : 0);
     }
-    size_t length =
-        size_t(bytes[6] & 127) << 21 | size_t(bytes[7] & 127) << 14 | size_t(bytes[8] & 127) << 7 | (bytes[9] & 127);
-    return 10 + length + ((bytes[5] & 16) != 0 ? 10 : 0);
+    return at;
 }
 
 // Chance makes a frame header now and then, three in a row at the right distances almost never.
-bool looks_like_mp3(const uint8_t * bytes, size_t size) {
-    size_t at = mp3_start(bytes, size);
-    bool tagged = at > 0;
+bool looks_like_mp3(ByteWindow & window, uint64_t start) {
+    uint64_t at = start;
     int frames = 0;
-    while (frames < 3 && at + 4 <= size && mp3_frame(bytes + at) > 0) {
-        at += mp3_frame(bytes + at);
+    while (frames < 3) {
+        const uint8_t * header = window.at(at, 4);
+        if (header == nullptr || mp3_frame(header).bytes == 0) {
+            break;
+        }
+        at += mp3_frame(header).bytes;
         frames++;
     }
-    return frames == 3 || tagged || (frames > 0 && at >= size);
+    return frames == 3 || start > 0 || (frames > 0 && at >= window.size());
 }
 
-std::string inspect_mp3(const uint8_t * bytes, size_t size) {
-    size_t at = mp3_start(bytes, size);
-    if (at >= size) {
-        return "is truncated: it ends inside its tag";
-    }
-    while (at + 4 <= size) {
-        size_t length = mp3_frame(bytes + at);
-        if (length == 0) {
-            bool padding = std::all_of(bytes + at, bytes + size, [](uint8_t byte) { return byte == 0; });
-            bool tag = starts_with(bytes, size, at, "TAG") || starts_with(bytes, size, at, "APETAGEX") ||
-                       starts_with(bytes, size, at, "ID3") || starts_with(bytes, size, at, "LYRICS");
-            return padding || tag ? "" : "is damaged at byte " + std::to_string(at) + ": no MP3 frame begins there";
+// What may follow the last frame.
+bool is_mp3_end(ByteWindow & window, uint64_t at, const std::atomic<bool> & abort) {
+    for (const char * tag : {"TAG", "APETAGEX", "ID3", "LYRICS"}) {
+        if (window.starts_with(at, tag)) {
+            return true;
         }
-        if (size - at < length) {
-            return "is truncated in the middle of an MP3 frame";
-        }
-        at += length;
     }
-    return "";
+    for (; at < window.size(); at++) {
+        check_abort(abort);
+        const uint8_t * byte = window.at(at, 1);
+        if (byte == nullptr || *byte != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void inspect_mp3(ByteWindow & window, AudioContainer & container, const std::atomic<bool> & abort) {
+    container.start = skip_id3(window, abort);
+    if (container.start >= window.size()) {
+        container.problem = "is truncated: it ends inside its tag";
+        return;
+    }
+    Mp3Frame first;
+    container.frames = 0;
+    for (uint64_t at = container.start; window.size() - at >= 4;) {
+        check_abort(abort);
+        const uint8_t * header = window.at(at, 4);
+        const Mp3Frame frame = header == nullptr ? Mp3Frame() : mp3_frame(header);
+        if (frame.bytes == 0) {
+            if (!is_mp3_end(window, at, abort)) {
+                container.problem = "is damaged at byte " + std::to_string(at) + ": no MP3 frame begins there";
+            }
+            return;
+        }
+        if (first.bytes == 0) {
+            first = frame;
+        } else if (frame.sample_rate != first.sample_rate || frame.channels != first.channels) {
+            container.problem = "changes its sample rate or its channels at byte " + std::to_string(at);
+            return;
+        }
+        if (window.size() - at < frame.bytes) {
+            container.problem = "is truncated in the middle of an MP3 frame";
+            return;
+        }
+        container.frames += int64_t(frame.samples);
+        at += frame.bytes;
+        container.end = at;
+    }
+}
+
+AudioFormat format_of(ByteWindow & window, const std::atomic<bool> & abort) {
+    if (is_wav(window)) {
+        return AudioFormat::WAV;
+    }
+    if (window.starts_with(0, "OggS")) {
+        const uint8_t * page = window.at(0, 27);
+        const uint64_t packet = page == nullptr ? 27 : 27 + uint64_t(page[26]);
+        // The first packet names the codec; it begins after the segment table.
+        return window.starts_with(packet, "OpusHead")     ? AudioFormat::OPUS
+               : window.starts_with(packet, "\x01vorbis") ? AudioFormat::VORBIS
+                                                          : AudioFormat::UNKNOWN;
+    }
+    const uint64_t start = skip_id3(window, abort);
+    if (window.starts_with(start, "fLaC")) {
+        return AudioFormat::FLAC;
+    }
+    return looks_like_mp3(window, start) ? AudioFormat::MP3 : AudioFormat::UNKNOWN;
 }
 
 }  // namespace
 
-AudioContainer inspect_audio(const uint8_t * bytes, size_t size) {
-    if (starts_with(bytes, size, 0, "RIFF") && starts_with(bytes, size, 8, "WAVE")) {
-        return {AudioFormat::WAV, inspect_wav(bytes, size)};
+AudioFormat sniff_audio(const ByteSource & beginning) {
+    const std::atomic<bool> never(false);
+    ByteWindow window(beginning);
+    return format_of(window, never);
+}
+
+AudioContainer inspect_audio(const ByteSource & source, const std::atomic<bool> & abort) {
+    AudioContainer container;
+    ByteWindow window(source);
+    container.format = format_of(window, abort);
+    switch (container.format) {
+        case AudioFormat::UNKNOWN:
+            if (window.starts_with(0, "OggS")) {
+                container.problem = window.size() < 64 ? "is truncated: it ends inside its first Ogg page"
+                                                       : "is Ogg without Vorbis or Opus audio";
+            }
+            break;
+        case AudioFormat::WAV:
+            inspect_wav(window, container, abort);
+            break;
+        case AudioFormat::FLAC:
+            // Whether its frames are all there is known after decoding: the header has the number of samples.
+            container.start = skip_id3(window, abort);
+            if (window.size() - container.start < 42) {
+                container.problem = "is truncated: it ends inside its header";
+            }
+            break;
+        case AudioFormat::MP3:
+            inspect_mp3(window, container, abort);
+            break;
+        case AudioFormat::VORBIS:
+        case AudioFormat::OPUS:
+            break;  // inspect_ogg, whose findings the decoder needs
     }
-    if (starts_with(bytes, size, 0, "RIFF") && size < 12) {
-        return {AudioFormat::WAV, "is truncated: it ends inside its header"};
-    }
-    if (starts_with(bytes, size, 0, "fLaC")) {
-        // Whether its frames are all there is known after decoding: the header has the number of samples.
-        return {AudioFormat::FLAC, size < 42 ? "is truncated: it ends inside its header" : ""};
-    }
-    if (starts_with(bytes, size, 0, "OggS")) {
-        return inspect_ogg_codec(bytes, size);
-    }
-    if (looks_like_mp3(bytes, size)) {
-        return {AudioFormat::MP3, inspect_mp3(bytes, size)};
-    }
-    return {};
+    return container;
 }
 
 }  // namespace vg

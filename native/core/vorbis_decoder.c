@@ -1,4 +1,3 @@
 /* stb_vorbis of the carrier, compiled once; audio.cpp sees its declarations. */
 #define STB_VORBIS_NO_PUSHDATA_API
-#define STB_VORBIS_NO_STDIO
 #include "stb_vorbis.c"

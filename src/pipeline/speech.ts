@@ -5,7 +5,7 @@
  * levels of 30 ms frames, and at nothing else: it lets music and shouting crowds pass, for which Whisper's own no-speech
  * probability is there.
  */
-import { SAMPLE_RATE } from './clip.js';
+import { SAMPLE_RATE } from '../audio/stream.js';
 
 /** Frames below this level are silence, dB of full scale. */
 const SILENCE_DB = -60;
@@ -32,7 +32,7 @@ export function whyNoSpeech(samples: Float32Array): string | null {
 }
 
 /** dB of full scale of each frame; an exact zero counts as -120. */
-function frameLevels(samples: Float32Array): number[] {
+export function frameLevels(samples: Float32Array): number[] {
   const levels: number[] = [];
   for (let start = 0; start + FRAME <= samples.length; start += FRAME) {
     let sum = 0;
