@@ -2,7 +2,7 @@
 #include <memory>
 #include <string>
 
-#include "common.h"
+#include "call.h"
 #include "product_benchmark.h"
 #include "register.h"
 

@@ -2,9 +2,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <optional>
-
-#include "compute_threads.h"
 
 namespace vg::binding {
 
@@ -20,16 +17,6 @@ Napi::Error make_error(Napi::Env env, const vg::Error & error) {
 
 void throw_argument(const std::string & message) { throw vg::Error("E_ARGUMENT", message); }
 
-Napi::Value guard_async(Napi::Env env, const std::function<Napi::Value()> & f) {
-    auto deferred = Napi::Promise::Deferred::New(env);
-    try {
-        return guard(env, f);
-    } catch (const Napi::Error & error) {
-        deferred.Reject(error.Value());
-    }
-    return deferred.Promise();
-}
-
 // --- arguments
 // ------------------------------------------------------------------------------------------------------------
 
@@ -41,7 +28,8 @@ std::string number_text(double value) {
     return text;
 }
 
-// What came, in a few words: `"abc"`, `12`, `undefined`, `an object`.
+}  // namespace
+
 std::string describe(const Napi::Value & value) {
     switch (value.Type()) {
         case napi_undefined:
@@ -67,8 +55,6 @@ std::string describe(const Napi::Value & value) {
             return "something else";
     }
 }
-
-}  // namespace
 
 std::string read_string(const Napi::Value & value, const std::string & name) {
     if (!value.IsString()) {
@@ -193,6 +179,13 @@ template <class T> Span<T> Options::typed_array(const Napi::Value & value, const
     if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != ArrayKind<T>::type) {
         throw_argument(name + " must be a " + ArrayKind<T>::name + ", got " + describe(value));
     }
+    const Napi::Object memory = value.As<Napi::TypedArray>().ArrayBuffer();
+    if (!memory.IsArrayBuffer() || memory.Get("resizable").ToBoolean()) {
+        throw vg::Error("E_ARGUMENT",
+                        name + " must have memory of its own, got a " + ArrayKind<T>::name + " over a " +
+                            (memory.IsArrayBuffer() ? "resizable ArrayBuffer" : "shared buffer"),
+                        "pass a copy: `array.slice()`");
+    }
     auto array = value.As<Napi::TypedArrayOf<T>>();
     if (expected >= 0 && int64_t(array.ElementLength()) != expected) {
         throw_argument(name + " must have " + std::to_string(expected) + " elements, got " +
@@ -218,153 +211,6 @@ std::map<std::string, Napi::FunctionReference> & constructors(Napi::Env env) {
         env.SetInstanceData<Map>(map);
     }
     return *map;
-}
-
-// --- the promise worker
-// ---------------------------------------------------------------------------------------------------
-
-// Lives from Call::run to the end of the call; Napi::AsyncWorker deletes it.
-class Worker : public Napi::AsyncWorker {
-  public:
-    Worker(Napi::Env env, std::shared_ptr<Lane> lane, std::vector<Napi::ObjectReference> && kept,
-           std::function<void(const AbortFlag &)> && work, std::function<Napi::Value(Napi::Env)> && finish)
-        : Napi::AsyncWorker(env, "voicegrpo"), deferred_(Napi::Promise::Deferred::New(env)), lane_(std::move(lane)),
-          kept_(std::move(kept)), work_(std::move(work)), finish_(std::move(finish)) {
-        // process.exit() waits for the thread pool: stop what runs.
-        napi_add_env_cleanup_hook(env, set_abort, abort_.get());
-    }
-
-    ~Worker() override { napi_remove_env_cleanup_hook(Env(), set_abort, abort_.get()); }
-
-    Napi::Promise promise() const { return deferred_.Promise(); }
-
-    void listen(const Napi::Object & signal) {
-        auto flag = abort_;
-        auto listener = Napi::Function::New(Env(), [flag](const Napi::CallbackInfo &) { flag->store(true); });
-        Napi::Object once = Napi::Object::New(Env());
-        once.Set("once", true);
-        signal.Get("addEventListener")
-            .As<Napi::Function>()
-            .Call(signal, {Napi::String::New(Env(), "abort"), listener, once});
-        signal_ = Napi::Persistent(signal);
-        listener_ = Napi::Persistent(listener);
-    }
-
-    void start() {
-        if (lane_ && lane_->busy) {
-            lane_->waiting.push_back(this);
-            return;
-        }
-        if (lane_) {
-            lane_->busy = true;
-        }
-        Queue();
-    }
-
-    void Execute() override {
-        run_on_compute_thread([this] { execute(); });
-    }
-
-    void OnOK() override {
-        Napi::HandleScope scope(Env());
-        next();
-        forget_signal();
-        work_ = nullptr;  // what it captured goes before JavaScript runs on
-        if (failure_) {
-            deferred_.Reject(make_error(Env(), *failure_).Value());
-            return;
-        }
-        try {
-            Napi::Value value = guard(Env(), [&] { return finish_(Env()); });
-            deferred_.Resolve(value);
-        } catch (const Napi::Error & error) {
-            deferred_.Reject(error.Value());
-        }
-    }
-
-  private:
-    void execute() {
-        try {
-            if (abort_->load()) {
-                throw vg::Error("E_ABORTED", "the call was aborted before it began");
-            }
-            work_(*abort_);
-        } catch (const vg::Error & error) {
-            failure_ = error;
-        } catch (const std::bad_alloc &) {
-            failure_ = vg::Error("E_LIMIT", "out of memory", "use a smaller model, batch or completion length");
-        } catch (const std::exception & error) {
-            failure_ = vg::Error("E_INTERNAL", error.what());
-        } catch (...) {
-            failure_ = vg::Error("E_INTERNAL", "an exception of unknown type");
-        }
-    }
-
-    static void set_abort(void * flag) { static_cast<AbortFlag *>(flag)->store(true); }
-
-    void next() {
-        if (!lane_) {
-            return;
-        }
-        if (lane_->waiting.empty()) {
-            lane_->busy = false;
-            return;
-        }
-        Worker * worker = lane_->waiting.front();
-        lane_->waiting.pop_front();
-        worker->Queue();
-    }
-
-    void forget_signal() {
-        if (signal_.IsEmpty()) {
-            return;
-        }
-        Napi::Object signal = signal_.Value();
-        signal.Get("removeEventListener")
-            .As<Napi::Function>()
-            .Call(signal, {Napi::String::New(Env(), "abort"), listener_.Value()});
-        signal_.Reset();
-        listener_.Reset();
-    }
-
-    Napi::Promise::Deferred deferred_;
-    std::shared_ptr<Lane> lane_;
-    std::vector<Napi::ObjectReference> kept_;
-    std::function<void(const AbortFlag &)> work_;
-    std::function<Napi::Value(Napi::Env)> finish_;
-    std::shared_ptr<AbortFlag> abort_ = std::make_shared<AbortFlag>(false);
-    std::optional<vg::Error> failure_;
-    Napi::ObjectReference signal_;
-    Napi::FunctionReference listener_;
-};
-
-void Call::keep(const Napi::Value & value) {
-    if (value.IsObject()) {
-        kept_.push_back(Napi::Persistent(value.As<Napi::Object>()));
-    }
-}
-
-void Call::signal(const Napi::Value & abort_signal) {
-    if (abort_signal.IsUndefined() || abort_signal.IsNull()) {
-        return;
-    }
-    if (!abort_signal.IsObject() || !abort_signal.As<Napi::Object>().Get("addEventListener").IsFunction()) {
-        throw_argument("`signal` must be an AbortSignal, got " + describe(abort_signal));
-    }
-    signal_ = abort_signal;
-}
-
-Napi::Value Call::run(std::function<void(const AbortFlag &)> work, std::function<Napi::Value(Napi::Env)> finish) {
-    if (!signal_.IsEmpty() && signal_.As<Napi::Object>().Get("aborted").ToBoolean()) {
-        throw vg::Error("E_ABORTED", "the call was aborted before it began");
-    }
-    auto * worker = new Worker(env_, lane_, std::move(kept_), std::move(work), std::move(finish));
-    Napi::Promise promise = worker->promise();
-    if (!signal_.IsEmpty()) {
-        worker->listen(signal_.As<Napi::Object>());
-    }
-    worker->start();
-    return promise;
 }
 
 }  // namespace vg::binding

@@ -1,9 +1,7 @@
-// What every binding shares: errors, argument readers, views over native memory, handles, and the one promise worker.
-// These files and their neighbours are the only ones that see napi.h. Everything here runs on the JavaScript thread,
-// except the `work` function given to Call::run.
+// What every binding shares: errors, argument readers, views over native memory, and handles. These files and their
+// neighbours are the only ones that see napi.h. Everything here runs on the JavaScript thread.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -42,9 +40,6 @@ template <class F> auto guard(Napi::Env env, F && f) -> decltype(f()) {
     }
 }
 
-// The same for a method that returns a promise: whatever is thrown before the work starts rejects the promise.
-Napi::Value guard_async(Napi::Env env, const std::function<Napi::Value()> & f);
-
 // --- arguments
 // ------------------------------------------------------------------------------------------------------------
 
@@ -57,7 +52,17 @@ template <class T> struct Span {
     T & operator[](size_t i) const { return data[i]; }
 };
 
+// What came, in a few words: `"abc"`, `12`, `undefined`, `an object`.
+std::string describe(const Napi::Value & value);
+
 std::string read_string(const Napi::Value & value, const std::string & name);
+
+template <class T> std::vector<T> copy(Span<T> span) { return std::vector<T>(span.begin(), span.end()); }
+
+// For the functions of a call, which are copied.
+template <class T> std::shared_ptr<const std::vector<T>> shared_copy(Span<T> span) {
+    return std::make_shared<const std::vector<T>>(span.begin(), span.end());
+}
 
 // Reads the fields of an options object. `where` names the call in messages: "rollout: `topP` must be …".
 class Options {
@@ -77,8 +82,9 @@ class Options {
     std::string string(const char * key, const std::string & fallback) const;
     std::vector<std::string> strings(const char * key) const;
 
-    // A typed array of exactly this element type, in place; it lives as long as the JavaScript array. For asynchronous
-    // work read it through Call::array, which keeps it alive. expected: number of elements, or -1 for any.
+    // A typed array of exactly this element type, in place. Valid until JavaScript runs again, which can move the
+    // memory away even while a reference holds the array: asynchronous work gets a copy. Memory that is shared with
+    // other threads or that can be resized is refused. expected: number of elements, or -1 for any.
     template <class T> Span<T> array(const char * key, int64_t expected = -1) const {
         return typed_array<T>(get(key), where_ + ": `" + key + "`", expected);
     }
@@ -177,48 +183,6 @@ template <class Self, class Core> class Handle : public Napi::ObjectWrap<Self> {
 
 // Constructors of the handle classes, kept for each environment: worker_threads load the addon once more.
 std::map<std::string, Napi::FunctionReference> & constructors(Napi::Env env);
-
-// --- the promise worker
-// ---------------------------------------------------------------------------------------------------
-
-// Set by the AbortSignal, and when the environment goes down. The core polls it and throws vg::Error("E_ABORTED", …).
-using AbortFlag = std::atomic<bool>;
-
-// One asynchronous call: collects what must stay alive, then runs.
-//
-//   return guard_async(env, [&]() -> Napi::Value {
-//       auto core = this->core();                                   // E_CLOSED here
-//       Call call(env, lane());
-//       Options options(info[0], "rollout");
-//       auto tokens = call.array<int32_t>(options, "promptTokens"); // in place; the array is kept alive
-//       call.signal(info[1]);
-//       auto result = std::make_shared<RolloutResult>();
-//       return call.run([=](const AbortFlag & abort) { *result = core->rollout(…, abort); },   // worker thread, no
-//       N-API
-//                       [=](Napi::Env env) -> Napi::Value { return to_js(env, *result); });    // JavaScript thread
-//   });
-class Call {
-  public:
-    // lane: calls on it run one after another; null: no order.
-    explicit Call(Napi::Env env, std::shared_ptr<Lane> lane = nullptr) : env_(env), lane_(std::move(lane)) {}
-
-    template <class T> Span<T> array(const Options & options, const char * key, int64_t expected = -1) {
-        keep(options.get(key));
-        return options.array<T>(key, expected);
-    }
-
-    void keep(const Napi::Value & value);           // until the call has ended
-    void signal(const Napi::Value & abort_signal);  // an AbortSignal, undefined or null
-
-    // An AbortSignal that has already fired rejects with E_ABORTED and the work never starts.
-    Napi::Value run(std::function<void(const AbortFlag &)> work, std::function<Napi::Value(Napi::Env)> finish);
-
-  private:
-    Napi::Env env_;
-    std::shared_ptr<Lane> lane_;
-    std::vector<Napi::ObjectReference> kept_;
-    Napi::Value signal_;
-};
 
 // --- template bodies
 // ------------------------------------------------------------------------------------------------------

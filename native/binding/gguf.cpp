@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "common.h"
+#include "call.h"
 #include "gguf_reader.h"
 #include "quoted.h"
 #include "register.h"

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "adamw.h"
-#include "binding/common.h"
+#include "binding/call.h"
 #include "lora.h"
 
 namespace vg::binding {
@@ -21,8 +21,7 @@ struct AdapterCore {
 };
 
 template <class T> std::vector<T> copied(const Options & options, const char * key, int64_t expected = -1) {
-    const auto span = options.array<T>(key, expected);
-    return std::vector<T>(span.begin(), span.end());
+    return copy(options.array<T>(key, expected));
 }
 
 // Null and undefined give an empty vector.

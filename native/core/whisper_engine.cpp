@@ -5,66 +5,41 @@
 #include <mutex>
 
 #include "error.h"
-#include "ggml.h"
+#include "mapped_file.h"
+#include "packed_backend.h"
+#include "quiet_cuts.h"
 #include "whisper.h"
+#include "whisper_decoding.h"
 #include "whisper_file.h"
+#include "whisper_internals.h"
+#include "whisper_log.h"
+#include "whisper_vad.h"
+#include "whisper_window.h"
 
 namespace vg {
 namespace {
 
 constexpr size_t RATE = WHISPER_SAMPLE_RATE;
-constexpr int FULL_CONTEXT = 1500;  // 30 s; whisper.cpp steps through longer audio in pieces of this length
-
-// whisper.cpp and ggml log through one callback for the process. What they say on a thread is kept for that thread's
-// error.
-thread_local std::string * log_sink = nullptr;
-
-void keep_log(ggml_log_level level, const char * text, void *) {
-    if (log_sink && (level == GGML_LOG_LEVEL_ERROR || level == GGML_LOG_LEVEL_WARN)) {
-        *log_sink += text;
-    }
-}
-
-struct LogScope {
-    std::string text;
-    LogScope() { log_sink = &text; }
-    ~LogScope() { log_sink = nullptr; }
-};
-
-std::string one_line(std::string text) {
-    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
-        text.pop_back();
-    }
-    std::replace(text.begin(), text.end(), '\n', ';');
-    return text;
-}
+constexpr int FULL_CONTEXT = 1500;            // 30 s; whisper.cpp steps through longer audio in pieces of this length
+constexpr size_t SHORTEST = RATE / 10;        // whisper.cpp hears nothing in less
+constexpr size_t LONGEST = RATE * 24 * 3600;  // its counters of samples and frames have 32 bits
+constexpr float LOUDEST = 1000;  // far over full scale; the spectrogram of what is far louder is not finite
 
 struct StateDeleter {
     void operator()(whisper_state * state) const { whisper_free_state(state); }
 };
+using State = std::unique_ptr<whisper_state, StateDeleter>;
 
-// Where to cut audio that is longer than `window`: at the quietest 100 ms of the last 40% of each window.
-std::vector<size_t> cut_points(const float * samples, size_t n, size_t window) {
-    std::vector<size_t> cuts = {0};
-    const size_t frame = RATE / 10, hop = RATE / 100;
-    while (n - cuts.back() > window) {
-        size_t begin = cuts.back() + window * 6 / 10, end = cuts.back() + window - frame;
-        size_t best = end;
-        double quietest = INFINITY;
-        for (size_t at = begin; at <= end; at += hop) {
-            double energy = 0;
-            for (size_t i = at; i < at + frame; i++) {
-                energy += double(samples[i]) * samples[i];
-            }
-            if (energy < quietest) {
-                quietest = energy;
-                best = at;
-            }
-        }
-        cuts.push_back(best + frame / 2);
+void check_samples(const float * samples, size_t n) {
+    if (n > LONGEST) {
+        throw Error("E_LIMIT", "the audio is longer than a day", "Cut it into shorter files.");
     }
-    cuts.push_back(n);
-    return cuts;
+    for (size_t i = 0; i < n; i++) {
+        if (!(std::fabs(samples[i]) <= LOUDEST)) {
+            throw Error("E_ARGUMENT", "transcribe: `samples` must be numbers in [-1, 1], sample " + std::to_string(i) +
+                                          " is " + std::to_string(samples[i]));
+        }
+    }
 }
 
 }  // namespace
@@ -73,25 +48,34 @@ struct WhisperEngine::Impl {
     whisper_context * context = nullptr;
     WhisperInfo info;
     std::string path;
+    std::once_flag words_once;
+    std::unique_ptr<CrossAttentionReader> words;
 
-    ~Impl() { whisper_free(context); }
+    ~Impl() {
+        words.reset();
+        whisper_free(context);
+    }
 
-    void run(const float * samples, size_t n, size_t offset, const whisper_full_params & params,
-             const std::atomic<bool> & abort, WhisperResult & result);
+    CrossAttentionReader * words_reader();
+    std::string language_code(const WhisperOptions & options) const;
 };
 
 WhisperEngine::WhisperEngine(const std::string & path) : impl_(std::make_unique<Impl>()) {
-    static std::once_flag logging;
-    std::call_once(logging, [] { whisper_log_set(keep_log, nullptr); });
-
+    listen_to_whisper_log();
     MappedFile file(path);
     check_whisper_file(file);
     LogScope log;
+    register_packed_backend();
+    whisper_context_params params = whisper_context_default_params();
+    // The packed attention never writes the scores either, and unlike ggml's flash attention it does not count the
+    // positions between the audio context and the next multiple of 256 as silence.
+    params.flash_attn = false;
+    params.use_gpu = false;
     // From the checked bytes, not from the path again: the file could have changed in between.
-    impl_->context = whisper_init_from_buffer_with_params_no_state(const_cast<uint8_t *>(file.data()), file.size(),
-                                                                   whisper_context_default_params());
+    impl_->context =
+        whisper_init_from_buffer_with_params_no_state(const_cast<uint8_t *>(file.data()), file.size(), params);
     if (!impl_->context) {
-        throw Error("E_MODEL", path + ": whisper.cpp cannot load the model: " + one_line(log.text),
+        throw Error("E_MODEL", path + ": whisper.cpp cannot load the model: " + log.complaints(),
                     "Give a Whisper model in ggml's format, for instance ggml-base.bin.");
     }
     impl_->path = path;
@@ -116,90 +100,186 @@ WhisperEngine::~WhisperEngine() = default;
 
 const WhisperInfo & WhisperEngine::info() const { return impl_->info; }
 
-void WhisperEngine::Impl::run(const float * samples, size_t n, size_t offset, const whisper_full_params & params,
-                              const std::atomic<bool> & abort, WhisperResult & result) {
-    LogScope log;
-    // A new state for each run: one that is used again carries its random generator on, and the text would depend on
-    // order.
-    std::unique_ptr<whisper_state, StateDeleter> state(whisper_init_state(context));
-    if (!state) {
-        throw Error("E_LIMIT", "not enough memory for the Whisper model " + path, "Use a smaller model.");
-    }
-    int code = whisper_full_with_state(context, state.get(), params, samples, int(n));
-    if (abort.load()) {
-        throw Error("E_ABORTED", "the transcription was aborted");
-    }
-    if (code != 0) {
-        throw Error("E_INTERNAL", "whisper.cpp failed with code " + std::to_string(code) + ": " + one_line(log.text));
-    }
-    double begin = double(offset) / double(RATE);
-    int segments = whisper_full_n_segments_from_state(state.get());
-    for (int i = 0; i < segments; i++) {
-        WhisperSegment segment;
-        // A model without timestamps gives a negative start.
-        const int64_t t0 = std::max(int64_t{0}, whisper_full_get_segment_t0_from_state(state.get(), i));
-        segment.start = begin + double(t0) * 0.01;
-        segment.end = begin + double(whisper_full_get_segment_t1_from_state(state.get(), i)) * 0.01;
-        segment.end = std::min(segment.end, begin + double(n) / double(RATE));
-        segment.text = whisper_full_get_segment_text_from_state(state.get(), i);
-        segment.no_speech_prob = whisper_full_get_segment_no_speech_prob_from_state(state.get(), i);
-        int tokens = whisper_full_n_tokens_from_state(state.get(), i), counted = 0;
-        for (int t = 0; t < tokens; t++) {
-            whisper_token_data token = whisper_full_get_token_data_from_state(state.get(), i, t);
-            if (token.id < whisper_token_eot(context)) {
-                segment.avg_log_prob += token.plog;
-                counted++;
-            }
-        }
-        segment.avg_log_prob = counted > 0 ? segment.avg_log_prob / counted : 0;
-        if (!result.text.empty() && !segment.text.empty() && segment.text[0] != ' ' && result.text.back() != ' ' &&
-            i == 0) {
-            result.text += ' ';  // two windows meet here
-        }
-        result.text += segment.text;
-        result.segments.push_back(std::move(segment));
-    }
-    result.language = whisper_lang_str(std::max(0, whisper_full_lang_id_from_state(state.get())));
+CrossAttentionReader * WhisperEngine::Impl::words_reader() {
+    std::call_once(words_once, [this] { words = std::make_unique<CrossAttentionReader>(context); });
+    return words.get();
 }
 
-WhisperResult WhisperEngine::transcribe(const float * samples, size_t n, const std::string & language, bool translate,
-                                        int threads, const std::atomic<bool> & abort) {
-    const WhisperInfo & info = impl_->info;
-    bool automatic = language == "auto";
-    if (!automatic && std::find(info.languages.begin(), info.languages.end(), language) == info.languages.end()) {
-        throw Error("E_ARGUMENT", "language \"" + language + "\" is not one that " + impl_->path + " understands");
+// "" where it has to be detected.
+std::string WhisperEngine::Impl::language_code(const WhisperOptions & options) const {
+    if (options.language == "auto") {
+        return info.multilingual ? "" : "en";
     }
-    if (n > size_t(INT32_MAX)) {
-        throw Error("E_LIMIT", "the audio is longer than a day", "Cut it into shorter files.");
+    if (std::find(info.languages.begin(), info.languages.end(), options.language) == info.languages.end()) {
+        throw Error("E_ARGUMENT", "language \"" + options.language + "\" is not one that " + path + " understands");
     }
-    std::string code = automatic && !info.multilingual ? "en" : language;
-    // Real models are decoded as whisper.cpp's own command line does it: beams of 5, and best of 5 where the
-    // temperature rises. Models of a short context are small and made for their task: greedy is enough and several
-    // times faster.
-    whisper_full_params params = whisper_full_default_params(
-        info.audio_context >= FULL_CONTEXT ? WHISPER_SAMPLING_BEAM_SEARCH : WHISPER_SAMPLING_GREEDY);
-    params.greedy.best_of = 5;
-    params.n_threads = threads;
-    params.language = code.c_str();
-    params.translate = translate;
-    params.no_context = true;
-    params.print_progress = false;
-    params.print_realtime = false;
-    params.print_timestamps = false;
-    params.print_special = false;
-    params.abort_callback = [](void * flag) { return static_cast<const std::atomic<bool> *>(flag)->load(); };
-    params.abort_callback_user_data = const_cast<std::atomic<bool> *>(&abort);
+    return options.language;
+}
+
+namespace {
+
+// The call of transcribe() while it runs.
+class Transcription {
+  public:
+    Transcription(whisper_context * context, const WhisperInfo & info, const WhisperOptions & options,
+                  CrossAttentionReader * words, const SegmentCallback & on_segment, const std::atomic<bool> & abort,
+                  std::string language)
+        : info_(info), options_(options), on_segment_(on_segment), language_(std::move(language)) {
+        request_.context = context;
+        request_.words = words;
+        request_.options = &options;
+        request_.abort = &abort;
+        short_context_ = info.audio_context < FULL_CONTEXT;
+        // Real models are decoded as whisper.cpp's own command line does it: beams of 5, and best of 5 where the
+        // temperature rises. Models of a short context are small and made for their task: greedy is enough and several
+        // times faster.
+        request_.beam_size = options.beam_size > 0 ? options.beam_size : short_context_ ? 1 : 5;
+    }
+
+    // The audio, and how its times relate to those of the whole.
+    void hear(const float * samples, size_t n, const Timeline & timeline);
 
     WhisperResult result;
-    if (info.audio_context >= FULL_CONTEXT) {
-        impl_->run(samples, n, 0, params, abort, result);
-        return result;
+
+  private:
+    void hear_stretch(const float * samples, size_t n, double begin);
+    State fresh_state() const;
+    void hear_language(whisper_state * state, int audio_context);
+    DecodingOutcome attempt(State & state, int audio_context, bool one_try);
+    void accept(const WhisperSegment & segment);
+
+    const WhisperInfo & info_;
+    const WhisperOptions & options_;
+    const SegmentCallback & on_segment_;
+    std::string language_;  // "" until it is detected
+    DecodingRequest request_;
+    bool short_context_ = false;
+    bool stretch_begins_ = true;
+};
+
+void Transcription::hear(const float * samples, size_t n, const Timeline & timeline) {
+    request_.timeline = &timeline;
+    if (!short_context_) {
+        hear_stretch(samples, n, 0);
+    } else {
+        const std::vector<size_t> cuts = quiet_cuts(samples, n, size_t(info_.audio_context) * RATE / 50);
+        for (size_t i = 0; i + 1 < cuts.size(); i++) {
+            hear_stretch(samples + cuts[i], cuts[i + 1] - cuts[i], double(cuts[i]) / double(RATE));
+        }
     }
-    std::vector<size_t> cuts = cut_points(samples, n, size_t(info.audio_context) * RATE / 50);
-    for (size_t i = 0; i + 1 < cuts.size(); i++) {
-        impl_->run(samples + cuts[i], cuts[i + 1] - cuts[i], cuts[i], params, abort, result);
+    if (language_.empty()) {  // nothing to detect it from
+        language_ = "en";
+        result.language_probability = 0;
     }
-    return result;
+    result.language = language_;
+}
+
+void Transcription::hear_stretch(const float * samples, size_t n, double begin) {
+    if (n < SHORTEST) {
+        return;
+    }
+    stretch_begins_ = true;
+    State state = fresh_state();
+    if (whisper_pcm_to_mel_with_state(request_.context, state.get(), samples, int(n), options_.threads) != 0) {
+        throw Error("E_LIMIT", "not enough memory for the spectrogram of the audio", "Cut it into shorter files.");
+    }
+    request_.seconds = double(n) / double(RATE);
+    request_.begin = begin;
+
+    const int fitted = options_.fitted_window && !short_context_ ? fitted_context(n, info_.audio_context) : 0;
+    if (fitted > 0 && fitted < info_.audio_context) {
+        std::vector<WhisperSegment> segments;  // kept back: all of them may be thrown away
+        const std::string before = language_;
+        request_.on_segment = [&](const WhisperSegment & segment) { segments.push_back(segment); };
+        const DecodingOutcome outcome = attempt(state, fitted, true);
+        if (!outcome.gave_up) {
+            for (const WhisperSegment & segment : segments) {
+                accept(segment);
+            }
+            return;
+        }
+        result.fallbacks.push_back({outcome.fallbacks.back().start, outcome.fallbacks.back().temperature, "window"});
+        language_ = before;
+        renew_state(state.get());
+    }
+    request_.on_segment = [&](const WhisperSegment & segment) { accept(segment); };
+    const DecodingOutcome outcome = attempt(state, 0, false);
+    result.fallbacks.insert(result.fallbacks.end(), outcome.fallbacks.begin(), outcome.fallbacks.end());
+}
+
+State Transcription::fresh_state() const {
+    const bool samples = options_.temperature > 0 || options_.temperature_increment > 0;
+    State state(
+        new_state(request_.context, std::max(request_.beam_size, samples ? options_.best_of : 1), *request_.abort));
+    if (!state) {
+        throw Error("E_LIMIT", "not enough memory to transcribe", "Use a smaller model, or fewer calls side by side.");
+    }
+    return state;
+}
+
+void Transcription::hear_language(whisper_state * state, int audio_context) {
+    std::vector<float> probabilities;
+    LogScope log;
+    if (!detect_language(request_.context, state, audio_context, options_.threads, int(info_.languages.size()),
+                         probabilities)) {
+        if (request_.abort->load()) {
+            throw Error("E_ABORTED", "the transcription was aborted");
+        }
+        throw Error("E_NUMERIC", "the Whisper model cannot tell the language: " + log.complaints(),
+                    "Download or convert the model again.");
+    }
+    const auto best = std::max_element(probabilities.begin(), probabilities.end());
+    language_ = info_.languages[size_t(best - probabilities.begin())];
+    result.language_probability = *best;
+}
+
+DecodingOutcome Transcription::attempt(State & state, int audio_context, bool one_try) {
+    if (request_.abort->load()) {
+        throw Error("E_ABORTED", "the transcription was aborted");
+    }
+    if (language_.empty()) {
+        hear_language(state.get(), audio_context);
+    }
+    request_.language = language_;
+    request_.audio_context = audio_context;
+    request_.one_try = one_try;
+    request_.state = state.release();
+    struct Return {
+        State & to;
+        DecodingRequest & request;
+        ~Return() { to.reset(request.state); }
+    } back{state, request_};
+    DecodingOutcome outcome = decode(request_);
+    result.audio_context = audio_context > 0 ? audio_context : info_.audio_context;
+    return outcome;
+}
+
+void Transcription::accept(const WhisperSegment & segment) {
+    if (stretch_begins_ && !result.text.empty() && result.text.back() != ' ' && segment.text[0] != ' ') {
+        result.text += ' ';  // two windows of a short context meet here
+    }
+    stretch_begins_ = false;
+    result.text += segment.text;
+    result.segments.push_back(segment);
+    on_segment_(segment);
+}
+
+}  // namespace
+
+WhisperResult WhisperEngine::transcribe(const float * samples, size_t n, const WhisperOptions & options,
+                                        const SegmentCallback & on_segment, const std::atomic<bool> & abort) {
+    const std::string language = impl_->language_code(options);
+    check_samples(samples, n);
+    Transcription transcription(impl_->context, impl_->info, options,
+                                options.word_timestamps ? impl_->words_reader() : nullptr, on_segment, abort, language);
+    transcription.result.audio_context = impl_->info.audio_context;
+    if (options.vad_model.empty()) {
+        transcription.hear(samples, n, WholeTimeline(double(n) / double(RATE)));
+    } else {
+        const SpeechAudio speech(samples, n, detect_speech(options.vad_model, samples, n, abort));
+        transcription.hear(speech.samples().data(), speech.samples().size(), speech);
+    }
+    return std::move(transcription.result);
 }
 
 }  // namespace vg

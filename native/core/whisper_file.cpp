@@ -1,66 +1,52 @@
 #include "whisper_file.h"
 
-#include <cmath>
-#include <cstring>
-#include <set>
+#include <array>
+#include <map>
 #include <string>
 
 #include "error.h"
 #include "foreign_file.h"
 #include "ggml.h"
+#include "ggml_file_reader.h"
+#include "quoted.h"
 
 namespace vg {
 namespace {
 
-constexpr uint32_t MAGIC = 0x67676d6c;  // "lmgg" on disk
 constexpr const char * HINT = "Give a Whisper model in ggml's format, for instance ggml-base.bin.";
 
-class Reader {
-  public:
-    explicit Reader(const MappedFile & file) : file_(file) {}
-
-    [[noreturn]] void fail(const std::string & what) const { throw Error("E_MODEL", file_.path() + ": " + what, HINT); }
-
-    const uint8_t * bytes(uint64_t n, const char * what) {
-        if (n > file_.size() - at_) {
-            fail(std::string("the file is truncated: ") + what + " needs " + std::to_string(n) + " bytes at offset " +
-                 std::to_string(at_) + ", " + std::to_string(file_.size() - at_) + " are left");
-        }
-        const uint8_t * p = file_.data() + at_;
-        at_ += size_t(n);
-        return p;
-    }
-    int32_t i32(const char * what) {
-        int32_t value;
-        std::memcpy(&value, bytes(4, what), 4);
-        return value;
-    }
-    int32_t i32(const char * what, int32_t low, int32_t high) {
-        int32_t value = i32(what);
-        if (value < low || value > high) {
-            fail(std::string(what) + " is " + std::to_string(value) + ", expected " + std::to_string(low) + " to " +
-                 std::to_string(high));
-        }
-        return value;
-    }
-    bool at_end() const { return at_ == file_.size(); }
-
-  private:
-    const MappedFile & file_;
-    size_t at_ = 0;
-};
+// Positions of 20 ms. The engine cuts audio at quiet places of 0.1 s in windows of at least this length.
+constexpr int32_t FEWEST_POSITIONS = 50;
 
 struct Header {
-    int32_t vocab, audio_ctx, audio_state, audio_head, audio_layer, text_ctx, text_state, text_head, text_layer, mels,
-        ftype;
+    int32_t vocab, audio_ctx, audio_state, audio_head, audio_layer, text_ctx, text_state, text_head, text_layer, mels;
+    ggml_type matrices;  // how the large tensors are stored
 };
 
-Header read_header(Reader & reader) {
+// The types that whisper.cpp's own converter and quantizer write. ggml's function from ftype to type asserts.
+bool type_of(int32_t ftype, ggml_type & type) {
+    static const std::map<int32_t, ggml_type> types = {
+        {GGML_FTYPE_ALL_F32, GGML_TYPE_F32},      {GGML_FTYPE_MOSTLY_F16, GGML_TYPE_F16},
+        {GGML_FTYPE_MOSTLY_Q4_0, GGML_TYPE_Q4_0}, {GGML_FTYPE_MOSTLY_Q4_1, GGML_TYPE_Q4_1},
+        {GGML_FTYPE_MOSTLY_Q5_0, GGML_TYPE_Q5_0}, {GGML_FTYPE_MOSTLY_Q5_1, GGML_TYPE_Q5_1},
+        {GGML_FTYPE_MOSTLY_Q8_0, GGML_TYPE_Q8_0}, {GGML_FTYPE_MOSTLY_Q2_K, GGML_TYPE_Q2_K},
+        {GGML_FTYPE_MOSTLY_Q3_K, GGML_TYPE_Q3_K}, {GGML_FTYPE_MOSTLY_Q4_K, GGML_TYPE_Q4_K},
+        {GGML_FTYPE_MOSTLY_Q5_K, GGML_TYPE_Q5_K}, {GGML_FTYPE_MOSTLY_Q6_K, GGML_TYPE_Q6_K},
+    };
+    const auto found = types.find(ftype % GGML_QNT_VERSION_FACTOR);
+    if (found == types.end()) {
+        return false;
+    }
+    type = found->second;
+    return true;
+}
+
+Header read_header(GgmlFileReader & reader) {
     Header h{};
     // whisper.cpp derives the special tokens from the size of the vocabulary: 51864 English, 51865 multilingual, 51866
     // v3.
     h.vocab = reader.i32("n_vocab", 51864, 51866);
-    h.audio_ctx = reader.i32("n_audio_ctx", 1, 1500);
+    h.audio_ctx = reader.i32("n_audio_ctx", FEWEST_POSITIONS, 1500);
     h.audio_state = reader.i32("n_audio_state", 32, 4096);
     h.audio_head = reader.i32("n_audio_head", 1, 128);
     h.audio_layer = reader.i32("n_audio_layer", 1, 64);
@@ -69,7 +55,11 @@ Header read_header(Reader & reader) {
     h.text_head = reader.i32("n_text_head", 1, 128);
     h.text_layer = reader.i32("n_text_layer", 1, 64);
     h.mels = reader.i32("n_mels", 80, 128);
-    h.ftype = reader.i32("ftype", 0, 1000 * 1000);
+    const int32_t ftype = reader.i32("ftype", 0, 1000 * 1000);
+    if (!type_of(ftype, h.matrices)) {
+        reader.fail("ftype is " + std::to_string(ftype) +
+                    ", expected that of float32, float16, q4_0 to q8_0 or a k-quant");
+    }
     if (h.audio_state != h.text_state) {
         reader.fail("n_audio_state is " + std::to_string(h.audio_state) + " and n_text_state is " +
                     std::to_string(h.text_state) + ", expected the same");
@@ -80,7 +70,7 @@ Header read_header(Reader & reader) {
     return h;
 }
 
-void read_mel_filters(Reader & reader, const Header & header) {
+void read_mel_filters(GgmlFileReader & reader, const Header & header) {
     int32_t mels = reader.i32("filters.n_mel");
     int32_t fft = reader.i32("filters.n_fft");
     if (mels != header.mels || fft != 201) {
@@ -90,86 +80,134 @@ void read_mel_filters(Reader & reader, const Header & header) {
     reader.bytes(uint64_t(mels) * uint64_t(fft) * 4, "the mel filters");
 }
 
-void read_vocabulary(Reader & reader, const Header & header) {
+void read_vocabulary(GgmlFileReader & reader, const Header & header) {
     int32_t words = reader.i32("the number of words", 1000, header.vocab);
+    bool space = false;
     for (int32_t i = 0; i < words; i++) {
         int32_t length = reader.i32("the length of a word", 0, 1024);
-        reader.bytes(uint64_t(length), "a word of the vocabulary");
+        space |= reader.text(length, "a word of the vocabulary") == " ";
+    }
+    if (!space) {  // whisper.cpp forbids it at the beginning of a text
+        reader.fail("the vocabulary has no word \" \"");
     }
 }
 
-bool finite16(const uint8_t * data, uint64_t n) {
-    for (uint64_t i = 0; i < n; i++) {
-        if ((data[2 * i + 1] & 0x7C) == 0x7C) {
-            return false;
-        }
+struct Expected {
+    std::array<int64_t, 4> ne;
+    ggml_type type;
+};
+using ExpectedTensors = std::map<std::string, Expected>;
+
+// What whisper.cpp's loader makes of the header. It reads as many bytes as these shapes and types have, whatever the
+// file says of a tensor, and it allocates them before it reads one.
+ExpectedTensors expected_tensors(const Header & header) {
+    const int64_t state = header.audio_state;
+    ExpectedTensors all;
+    const auto vector = [&](const std::string & name, int64_t n) { all[name] = {{n, 1, 1, 1}, GGML_TYPE_F32}; };
+    const auto matrix = [&](const std::string & name, int64_t in, int64_t out) {
+        all[name + ".weight"] = {{in, out, 1, 1}, header.matrices};
+    };
+    const auto linear = [&](const std::string & name, int64_t in, int64_t out) {
+        matrix(name, in, out);
+        vector(name + ".bias", out);
+    };
+    const auto norm = [&](const std::string & name) {
+        vector(name + ".weight", state);
+        vector(name + ".bias", state);
+    };
+    const auto attention = [&](const std::string & name) {
+        norm(name + "_ln");
+        linear(name + ".query", state, state);
+        matrix(name + ".key", state, state);
+        linear(name + ".value", state, state);
+        linear(name + ".out", state, state);
+    };
+    const auto mlp = [&](const std::string & block) {
+        norm(block + "mlp_ln");
+        linear(block + "mlp.0", state, 4 * state);
+        linear(block + "mlp.2", 4 * state, state);
+    };
+    const auto convolution = [&](const std::string & name, int64_t in) {
+        all[name + ".weight"] = {{3, in, state, 1}, header.matrices == GGML_TYPE_F32 ? GGML_TYPE_F32 : GGML_TYPE_F16};
+        all[name + ".bias"] = {{1, state, 1, 1}, GGML_TYPE_F32};
+    };
+
+    all["encoder.positional_embedding"] = {{state, header.audio_ctx, 1, 1}, GGML_TYPE_F32};
+    convolution("encoder.conv1", header.mels);
+    convolution("encoder.conv2", state);
+    norm("encoder.ln_post");
+    for (int32_t i = 0; i < header.audio_layer; i++) {
+        const std::string block = "encoder.blocks." + std::to_string(i) + ".";
+        attention(block + "attn");
+        mlp(block);
     }
-    return true;
+    all["decoder.positional_embedding"] = {{state, header.text_ctx, 1, 1}, GGML_TYPE_F32};
+    matrix("decoder.token_embedding", state, header.vocab);
+    norm("decoder.ln");
+    for (int32_t i = 0; i < header.text_layer; i++) {
+        const std::string block = "decoder.blocks." + std::to_string(i) + ".";
+        attention(block + "attn");
+        attention(block + "cross_attn");
+        mlp(block);
+    }
+    return all;
 }
 
-bool finite32(const uint8_t * data, uint64_t n) {
-    for (uint64_t i = 0; i < n; i++) {
-        if ((data[4 * i + 3] & 0x7F) == 0x7F && (data[4 * i + 2] & 0x80)) {
-            return false;
-        }
+std::string shape_name(const std::array<int64_t, 4> & ne) {
+    size_t dims = 4;
+    while (dims > 1 && ne[dims - 1] == 1) {
+        dims--;
     }
-    return true;
+    std::string name = std::to_string(ne[0]);
+    for (size_t i = 1; i < dims; i++) {
+        name += " × " + std::to_string(ne[i]);
+    }
+    return name;
 }
 
-void read_tensor(Reader & reader, const Header & header, std::set<std::string> & seen) {
+// Takes the tensor off `missing`.
+void read_tensor(GgmlFileReader & reader, ExpectedTensors & missing) {
     int32_t dims = reader.i32("a tensor's number of dimensions", 1, 4);
     int32_t length = reader.i32("the length of a tensor's name", 1, 128);
     int32_t type = reader.i32("a tensor's type", 0, GGML_TYPE_COUNT - 1);
-    int64_t ne[4] = {1, 1, 1, 1};
-    for (int i = 0; i < dims; i++) {
+    std::array<int64_t, 4> ne = {1, 1, 1, 1};
+    for (size_t i = 0; i < size_t(dims); i++) {
         ne[i] = reader.i32("a tensor's dimension", 1, 1 << 24);
     }
-    std::string name(reinterpret_cast<const char *>(reader.bytes(uint64_t(length), "a tensor's name")), size_t(length));
-    if (!seen.insert(name).second) {
-        reader.fail("tensor " + name + " is there twice");
+    const std::string name = reader.text(length, "a tensor's name");
+    const auto found = missing.find(name);
+    if (found == missing.end()) {
+        reader.fail("tensor " + quoted(name) + " is there twice, or none of a model with these layers");
     }
-    // These three bound what whisper.cpp allocates from the header: all other tensors are smaller multiples of their
-    // sizes.
-    struct Expected {
-        const char * name;
-        int64_t ne1;
-    };
-    for (const Expected & e : {Expected{"decoder.token_embedding.weight", header.vocab},
-                               Expected{"encoder.positional_embedding", header.audio_ctx},
-                               Expected{"decoder.positional_embedding", header.text_ctx}}) {
-        if (name == e.name && (ne[0] != header.text_state || ne[1] != e.ne1)) {
-            reader.fail("tensor " + name + " is " + std::to_string(ne[0]) + " × " + std::to_string(ne[1]) +
-                        ", expected " + std::to_string(header.text_state) + " × " + std::to_string(e.ne1));
-        }
+    const Expected & expected = found->second;
+    if (ne != expected.ne) {
+        reader.fail("tensor " + name + " is " + shape_name(ne) + ", expected " + shape_name(expected.ne));
     }
-    auto kind = ggml_type(type);
-    int64_t block = ggml_blck_size(kind);
-    if (block <= 0 || ggml_type_size(kind) == 0 || ne[0] % block != 0) {
-        reader.fail("tensor " + name + " has a type that its shape cannot have (type " + std::to_string(type) + ")");
+    if (type != expected.type) {
+        const char * stored = ggml_type_name(ggml_type(type));
+        reader.fail("tensor " + name + " is stored as " + (stored ? stored : "type " + std::to_string(type)) +
+                    ", by the header's ftype it would be " + ggml_type_name(expected.type));
+    }
+    if (ne[0] % ggml_blck_size(expected.type) != 0) {
+        reader.fail("tensor " + name + " has rows of " + std::to_string(ne[0]) + ", which cannot be stored as " +
+                    ggml_type_name(expected.type));
     }
     uint64_t elements = 1;
     for (int64_t n : ne) {
         elements *= uint64_t(n);
-        if (elements > (uint64_t(1) << 31)) {
-            reader.fail("tensor " + name + " has more than 2^31 elements");
-        }
     }
-    uint64_t nbytes = elements / uint64_t(block) * ggml_type_size(kind);
-    const uint8_t * data = reader.bytes(nbytes, ("tensor " + name).c_str());
-    bool finite = kind == GGML_TYPE_F32   ? finite32(data, elements)
-                  : kind == GGML_TYPE_F16 ? finite16(data, elements)
-                                          : true;
-    if (!finite) {
-        reader.fail("tensor " + name + " holds NaN or infinity");
+    if (elements >= uint64_t(1) << 31) {
+        reader.fail("tensor " + name + " has 2^31 elements or more");
     }
+    reader.finite(expected.type, elements, name);
+    missing.erase(found);
 }
 
 }  // namespace
 
 void check_whisper_file(const MappedFile & file) {
-    Reader reader(file);
-    uint32_t magic = file.size() >= 4 ? uint32_t(reader.i32("the magic number")) : 0;
-    if (magic != MAGIC) {
+    GgmlFileReader reader(file, HINT);
+    if (!reader.has_magic()) {
         ForeignFile foreign = recognise_foreign_file(file.data(), file.size());
         throw Error("E_MODEL", file.path() + ": expected a Whisper model in ggml's format, found " + foreign.what,
                     HINT);
@@ -177,16 +215,12 @@ void check_whisper_file(const MappedFile & file) {
     Header header = read_header(reader);
     read_mel_filters(reader, header);
     read_vocabulary(reader, header);
-    std::set<std::string> seen;
+    ExpectedTensors missing = expected_tensors(header);
     while (!reader.at_end()) {
-        read_tensor(reader, header, seen);
+        read_tensor(reader, missing);
     }
-    // 15 tensors an encoder layer, 24 a decoder layer, 11 besides.
-    size_t expected = size_t(11 + 15 * header.audio_layer + 24 * header.text_layer);
-    if (seen.size() != expected) {
-        reader.fail("the file holds " + std::to_string(seen.size()) + " tensors, a model with " +
-                    std::to_string(header.audio_layer) + " + " + std::to_string(header.text_layer) + " layers has " +
-                    std::to_string(expected));
+    if (!missing.empty()) {
+        reader.fail("tensor " + missing.begin()->first + " is missing");
     }
 }
 

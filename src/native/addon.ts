@@ -3,7 +3,8 @@
  *
  * Letters as in the whole project: B prompts in a call, G completions of one prompt, N = B·G completions,
  * L the longest completion, V vocabulary, r LoRA rank. Arrays are dense and row-major; the shape stands beside
- * each field. Completion n belongs to prompt floor(n / G). Every failure is an Error with `code` and `hint`.
+ * each field. Completion n belongs to prompt floor(n / G). Every failure is an Error with `code` and `hint`. A typed array
+ * that is passed must have memory of its own: over a shared or a resizable buffer it is E_ARGUMENT.
  */
 
 /** Error codes the addon uses; `src/errors.ts` maps them to exit codes. */
@@ -23,18 +24,96 @@ export interface NativeError extends Error {
   hint: string;
 }
 
-/** Audio as stored in its file: interleaved samples at the file's own rate, in [-1, 1]. */
-export interface DecodedAudio {
-  samples: Float32Array; // [frames × channels], interleaved
-  sampleRate: number; // Hz
-  channels: number;
-  format: 'wav' | 'mp3' | 'flac' | 'vorbis';
+export type AudioFormat = 'wav' | 'mp3' | 'flac' | 'vorbis' | 'opus';
+
+/** What was read so far, before channels were mixed. */
+export interface AudioLevel {
+  frames: number; // samples a channel
+  peak: number; // largest absolute sample
+  squares: number; // sum of the squared samples of all channels
 }
 
+/** How the channels of an Opus stream are coded, RFC 7845, section 5.1. */
+export interface OpusHead {
+  channels: number;
+  gain: number; // dB
+  streams: number;
+  coupled: number;
+  mapping: number[]; // [channels]
+}
+
+/** Opus packets in their order, all of one logical stream; none at the end. */
+export interface OpusPackets {
+  link: number; // number of the logical stream; each needs a new decoder
+  head: OpusHead;
+  bytes: Uint8Array; // of all packets, one behind the other
+  lengths: Uint32Array; // [packets]
+  from: Uint32Array; // [packets] first sample of the decoded packet that is heard, at 48 kHz
+  to: Uint32Array; // [packets] the sample behind the last one
+}
+
+/** An audio file whose structure has been checked. Calls run one after another. */
+export interface NativeAudio {
+  readonly info: {
+    format: AudioFormat;
+    sampleRate: number; // Hz; 48000 for Opus
+    channels: number;
+    frames: number | null; // samples a channel as the file's structure says
+    peak: number | null; // where it had to be measured beforehand: float WAV
+  };
+  /** The next `frames` samples at the file's rate, each the mean of its channels; fewer only at the end. Not for Opus. */
+  read(options: { frames: number }, signal?: AbortSignal): Promise<AudioLevel & { samples: Float32Array }>;
+  /** Opus packets that decode to at least `samples` samples at 48 kHz, or the rest of their logical stream. */
+  readPackets(options: { samples: number }, signal?: AbortSignal): Promise<OpusPackets>;
+  close(): void;
+  [Symbol.dispose](): void;
+}
+
+/** Mono at one rate to 16 kHz, piece by piece; the result does not depend on the pieces. */
+export interface NativeResampler {
+  /** @param samples copied when the call is made */
+  push(samples: Float32Array): Promise<Float32Array>;
+  /** The rest: round(input · 16000 / rate) samples have come then, at least 1 of any input. */
+  finish(): Promise<Float32Array>;
+  close(): void;
+  [Symbol.dispose](): void;
+}
+
+/** Names and defaults are whisper.cpp's (whisper_full_params). */
 export interface WhisperOptions {
   language: string; // ISO code or 'auto'
   threads: number;
   translate?: boolean;
+  /** Text that the decoder sees before the first segment. */
+  initialPrompt?: string;
+  beamSize?: number; // 1: greedy; default 5, with a short-context model 1
+  bestOf?: number; // candidates where the temperature is above 0; default 5
+  temperature?: number; // of the first try; default 0
+  temperatureIncrement?: number; // added after a failed try, up to 1; 0: no further try; default 0.2
+  entropyThreshold?: number; // below it a try has failed: it repeats itself; default 2.4
+  logProbThreshold?: number; // below it a try has failed; default -1
+  noSpeechThreshold?: number; // default 0.6
+  /** 'fitted': the encoder sees the clip and a margin, and the full window where the decoder shows trouble. Default 'full'. */
+  window?: 'full' | 'fitted';
+  wordTimestamps?: boolean; // default false
+  /** Path of a Silero model in ggml's format: only what it takes for speech is heard; times are those of the whole audio. */
+  vadModel?: string;
+  /** Called on the JavaScript thread for each segment as soon as it is final. */
+  onSegment?: (segment: WhisperSegment) => void;
+}
+
+export interface WhisperToken {
+  id: number;
+  text: string; // '' for part of a character that a later token completes
+  probability: number;
+  logProb: number;
+}
+
+export interface WhisperWord {
+  text: string; // with its leading space and punctuation
+  start: number; // s
+  end: number; // s
+  probability: number; // mean of its tokens
 }
 
 export interface WhisperSegment {
@@ -43,12 +122,26 @@ export interface WhisperSegment {
   text: string;
   avgLogProb: number;
   noSpeechProb: number;
+  temperature: number; // of the try that was kept
+  tokens: WhisperToken[]; // text tokens only
+  words: WhisperWord[] | null; // null unless wordTimestamps
+}
+
+/** A try that was thrown away. */
+export interface WhisperFallback {
+  start: number; // s, of the window
+  temperature: number; // of the try
+  /** 'timestamps': its times ran backwards, or its text ended without one. 'window': the fitted window did not do. */
+  reason: 'repetition' | 'timestamps' | 'log_prob' | 'window';
 }
 
 export interface WhisperResult {
   text: string;
   language: string;
+  languageProbability: number; // 1 where the language was given
   segments: WhisperSegment[];
+  fallbacks: WhisperFallback[];
+  audioContext: number; // encoder positions of 20 ms that the last window used
 }
 
 export interface NativeWhisper {
@@ -61,7 +154,7 @@ export interface NativeWhisper {
     type: string;
     languages: string[]; // ISO codes
   };
-  /** @param samples 16 kHz mono in [-1, 1]; read in place, not copied. */
+  /** @param samples 16 kHz mono in [-1, 1]; copied when the call is made */
   transcribe(samples: Float32Array, options: WhisperOptions, signal?: AbortSignal): Promise<WhisperResult>;
   close(): void;
   [Symbol.dispose](): void;
@@ -278,9 +371,12 @@ export interface ProductRate {
 
 export interface Native {
   version(): { addon: string; ggml: string; whisper: string; cpu: string };
-  /** Decodes wav, mp3, flac or Ogg Vorbis, recognised by content. */
-  decodeAudio(bytes: Uint8Array): Promise<DecodedAudio>;
-  openWhisper(path: string, options?: { threads?: number }): Promise<NativeWhisper>;
+  /** Opens WAV, MP3, FLAC, Ogg Vorbis or Opus, recognised by content: the descriptor of a regular file, or its bytes, which are copied. */
+  openAudio(source: number | Uint8Array, signal?: AbortSignal): Promise<NativeAudio>;
+  /** Whether a file that begins like this is one for openAudio. */
+  isAudio(beginning: Uint8Array): boolean;
+  openResampler(options: { rate: number }): NativeResampler;
+  openWhisper(path: string): Promise<NativeWhisper>;
   measureProduct(shape: ProductShape, signal?: AbortSignal): Promise<ProductRate>;
   openGguf(path: string): Promise<NativeGguf>;
   /**
