@@ -90,6 +90,26 @@ void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t
                  part.rows.end - part.rows.begin, accumulate, part.columns.begin, part.columns.end, scratch);
 }
 
+void gemm_stored(const GemmWeights & weights, const GemmWeights & x, float * y, int64_t ldy, int ith, int nth,
+                 void * scratch) {
+    const bool few = x.rows <= isa().few && x.type == GGML_TYPE_F32;
+    const GemmPart part = gemm_part(x.rows, weights.rows, ith, nth);
+    GemmTask task;
+    task.x = {static_cast<const char *>(x.data), x.row_bytes, x.type};
+    task.b = {static_cast<const char *>(weights.data), weights.row_bytes, weights.type};
+    task.b_by_k = false;
+    task.y = y;
+    task.ldy = ldy;
+    task.m0 = part.rows.begin;
+    task.m1 = part.rows.end;
+    task.n0 = part.columns.begin;
+    task.n1 = part.columns.end;
+    task.k = weights.cols;
+    task.accumulate = false;
+    task.scratch = static_cast<float *>(scratch);
+    (few ? isa().multiply_few : isa().multiply)(task);
+}
+
 void gemm_columns(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy,
                   int64_t m, bool accumulate, int64_t n0, int64_t n1, void * scratch) {
     GemmTask task;

@@ -18,6 +18,12 @@ struct GemmWeights {
     int64_t cols = 0;      // C, contiguous
 };
 
+// Types that both factors of gemm_stored() and the weights of gemm() may have. Rows of q8_0 have a multiple of 32
+// columns.
+inline bool gemm_takes(ggml_type type) {
+    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 || type == GGML_TYPE_Q8_0;
+}
+
 // transposed = false:  Y[M, R] = X[M, C] · Wᵀ      (a linear layer's forward)
 // transposed = true:   Y[M, C] = X[M, R] · W       (its input gradient)
 // X and Y are row-major float32 with row strides ldx, ldy (in floats). accumulate: Y += instead of Y =.
@@ -27,6 +33,11 @@ struct GemmWeights {
 // more. Where ldx or ldy is a multiple of 1024 floats, a little padding saves cache conflicts (up to 10%).
 void gemm(const GemmWeights & weights, bool transposed, const float * x, int64_t ldx, float * y, int64_t ldy, int64_t m,
           bool accumulate, int ith, int nth, void * scratch);
+
+// Y[M, R] = X[M, C] · Wᵀ where X is stored like weights. Few rows of f32 (decoding) take another kernel, whose sums go
+// along C in another order; so a row of Y can differ in its last bits between few and many rows, and in nothing else.
+void gemm_stored(const GemmWeights & weights, const GemmWeights & x, float * y, int64_t ldy, int ith, int nth,
+                 void * scratch);
 
 // The part of a Y [m, n] that gemm() gives to a thread.
 struct GemmPart {

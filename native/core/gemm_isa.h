@@ -49,6 +49,8 @@ struct GemmIsa {
     size_t scratch_bytes;
     void (*multiply)(const GemmTask & task);
     void (*outer)(const GemmOuterTask & task);
+    int few;  // most rows of x for:
+    void (*multiply_few)(const GemmTask & task);
 };
 
 // Null where the unit was compiled without its instruction set (another architecture or compiler).

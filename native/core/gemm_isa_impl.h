@@ -11,6 +11,7 @@
 
 #pragma once
 
+#include "gemm_isa_dots.h"
 #include "gemm_isa_tile.h"
 
 namespace vg {
@@ -292,7 +293,9 @@ void outer(const GemmOuterTask & task) {
 }
 
 const GemmIsa isa = {
-    VG_ISA_NAME, L, SCRATCH_B_RESIDENT > SCRATCH_A_RESIDENT ? SCRATCH_B_RESIDENT : SCRATCH_A_RESIDENT, multiply, outer,
+    VG_ISA_NAME,  L,     SCRATCH_B_RESIDENT > SCRATCH_A_RESIDENT ? SCRATCH_B_RESIDENT : SCRATCH_A_RESIDENT,
+    multiply,     outer, MAX_DOTS,
+    multiply_few,
 };
 
 }  // namespace
