@@ -20,6 +20,8 @@ export interface Clip {
 /** A clip and what Whisper heard in it. */
 export interface TranscribedClip extends Clip {
   transcript: string;
+  /** Why the transcript may be wrong, see transcription/doubt.ts; absent where nothing speaks against it. */
+  suspect?: string[];
 }
 
 /** The tokens the policy reads for one clip. */

@@ -219,7 +219,7 @@ function converted(content: Buffer | ((folder: string) => string), type: Whisper
     const result = await convertWhisper(path, output, { type });
     const file = readFileSync(output);
     assert.is(result.bytes, file.length);
-    const whisper = await loadNative().openWhisper(output, { threads: 1 });
+    const whisper = await loadNative().openWhisper(output);
     const { vocab, mels, audioContext, textContext } = whisper.info;
     whisper.close();
     const { dims } = result;
@@ -1159,7 +1159,7 @@ test('26.16 damaged files: converted whole or refused, and the process goes on',
       writeSync(file, bytes(old ^ (1 << below(i, 41, 8))), 0, 1, at);
       try {
         await convertWhisper(model, output);
-        const whisper = await loadNative().openWhisper(output, { threads: 1 });
+        const whisper = await loadNative().openWhisper(output);
         whisper.close();
         rmSync(output);
         accepted++;

@@ -158,6 +158,10 @@ test('a stored configuration that lacks a newer setting has its default; one tha
   const { config } = loadConfig('tiny');
   const { split: _, ...data } = config.data;
   assert.equal(checkStoredConfig({ ...config, data }, 'config.json'), config);
+  const { drop_suspect: __, ...older } = config.data;
+  assert.is(config.data.drop_suspect, true);
+  const before = checkStoredConfig({ ...config, data: older }, 'config.json');
+  assert.is(before.data.drop_suspect, false, 'a run from before suspect transcripts were looked for kept them');
   assert.throws(() => checkStoredConfig(undefined, 'config.json'), /config.json.*'config' is missing/);
   assert.throws(() => checkStoredConfig({ ...config, seed: -1 }, 'config.json'), /seed/);
 });

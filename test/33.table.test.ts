@@ -184,6 +184,7 @@ function config(changes: Partial<DataConfig>): DataConfig {
     sampling_method: 'random',
     max_duration: 30,
     use_text: false,
+    drop_suspect: true,
     ...changes,
   };
 }

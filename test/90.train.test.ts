@@ -43,6 +43,8 @@ for (const seed of [42, 1, 2]) {
       assert.type(result[side].reward, 'number');
     }
     assert.is(result.run, out);
+    assert.equal(result.suspect, { dropped: 0, held_out: 0 }, 'no bundled clip is suspect');
+    assert.equal(JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8')).data.suspect, result.suspect);
     assert.type(result.steps, 'number');
     assert.type(result.stopped_early, 'boolean');
     assert.equal(Object.keys(result.seconds).sort(), ['eval', 'train', 'transcribe']);
@@ -73,6 +75,31 @@ test('eval says what train said; the base model is what it was before', async ()
   const base = JSON.parse((await voicegrpo(['eval', first, '--adapter', 'none', '--json'])).stdout);
   assert.is(base.accuracy, before.accuracy);
   assert.ok(Math.abs(base.reward - before.reward) < 1e-9);
+});
+
+test('eval --references: word errors of each label, and what they cost on the same clips', async () => {
+  const { code, stdout, stderr } = await voicegrpo(['eval', first, '--references', '--json']);
+  assert.is(code, 0, stderr);
+  const { n, accuracy, macro_f1, suspect, references: cost } = JSON.parse(stdout);
+  assert.equal([suspect, cost.without_text, cost.total.suspect], [0, 0, 0]);
+  assert.equal(Object.keys(cost.labels).sort(), ['commoneval', 'ifeval', 'wildvoice']);
+  const labels = Object.values<{ n: number; words: number; word_error_rate: number }>(cost.labels);
+  assert.is(
+    labels.reduce((sum, label) => sum + label.n, 0),
+    n,
+  );
+  assert.is(
+    labels.reduce((sum, label) => sum + label.words, 0),
+    cost.total.words,
+  );
+  assert.ok(cost.total.words > 500 && cost.total.word_error_rate < 0.02, JSON.stringify(cost.total));
+  assert.equal(cost.transcripts, { accuracy, macro_f1 });
+  assert.ok(Math.abs(cost.cost.accuracy - (cost.lost - cost.gained) / n) < 1e-9, JSON.stringify(cost));
+  const plain = await voicegrpo(['eval', first, '--references']);
+  assert.match(
+    plain.stdout,
+    /label +clips +words +WER[\s\S]*all +72[\s\S]*recognition errors cost -?\d\.\d{3} of accuracy/,
+  );
 });
 
 test('classify: audio and texts to labels with probabilities; a missing file does not stop the others', async () => {
@@ -179,6 +206,11 @@ test('refusals: exit code, one sentence, no stack, nothing written', async () =>
     [['eval'], 2, /positional/],
     [['eval', fresh], 3, /expected a run folder/],
     [['classify', first], 2, /--text/],
+    [
+      ['eval', first, '--references', '--data', 'assets/clips', '--use-text'],
+      2,
+      /expected transcripts[\s\S]*--no-use-text/,
+    ],
   ];
   for (const [args, exitCode, pattern] of cases) {
     const { code, stdout, stderr } = await voicegrpo(args);

@@ -14,16 +14,18 @@ export interface Outcome {
 /**
  * @param env on top of this process's
  * @param watch sees the process and what it has written to stderr so far
+ * @param input stdin
  */
 export function runCli(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
   watch?: (child: ChildProcess, stderr: string) => void,
+  input?: Uint8Array,
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', 'tsx', join(root, 'src', 'cli.ts'), ...args], {
       cwd: root,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     });
     let stdout = '';
@@ -36,6 +38,8 @@ export function runCli(
       watch?.(child, stderr);
     });
     child.on('error', reject);
+    child.stdin.on('error', () => undefined); // a command that does not read it
+    child.stdin.end(input);
     child.on('close', (code) => resolve({ code, stdout, stderr }));
   });
 }

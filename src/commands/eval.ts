@@ -3,8 +3,9 @@ import { Command, Option } from 'clipanion';
 import { type FlagSetting, loadConfig } from '../config/load.js';
 import { problem, VoiceGrpoError } from '../errors.js';
 import { evaluate } from '../pipeline/evaluate.js';
+import { type RecognitionCost, recognitionCost } from '../pipeline/recognition-cost.js';
 import { clipsForLabels, type DataConfig, type SourceContext } from '../pipeline/sources.js';
-import { transcribeClips } from '../pipeline/transcripts.js';
+import { type TranscribedClips, transcribeClips } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
 import { type AdapterChoice, openTrainedRun, type TrainedRun } from '../run/trained.js';
 import type { Evaluation, TranscribedClip } from '../types.js';
@@ -28,11 +29,16 @@ export class EvalCommand extends ConfigCommand {
       ['The best adapter on the held-out clips', 'voicegrpo eval runs/tiny'],
       ['The base model', 'voicegrpo eval runs/tiny --adapter none'],
       ['Other clips', 'voicegrpo eval runs/tiny --data DIR'],
+      ['What recognition errors cost, against the texts of the data', 'voicegrpo eval runs/tiny --references'],
     ],
   });
 
   directory = Option.String({ required: true, name: 'RUN' });
   adapter = Option.String('--adapter', 'best', { description: "'best', 'last', or 'none' for the base model." });
+  references = Option.Boolean('--references', false, {
+    description:
+      'Compare the transcripts with the texts of the data: word error rate of each label, and the accuracy that recognition errors cost. A clip in which nothing was heard counts as an empty transcript and a wrong answer.',
+  });
 
   constructor() {
     super(FLAGS);
@@ -55,11 +61,20 @@ export class EvalCommand extends ConfigCommand {
         next: 'add --data SOURCE',
       });
     }
-    const clips = elsewhere ? await this.others(run, this.dataOf(run, settings), context) : run.dataset.heldOut;
+    if (this.references) {
+      checkTranscribed(run, elsewhere);
+    }
+    const { clips, unheard } = elsewhere
+      ? await this.others(run, this.dataOf(run, settings), context)
+      : { clips: run.dataset.heldOut, unheard: run.dataset.unheard };
     const rewards = await loadRewards(run.config.rewards);
     const start = performance.now();
-    const result = await evaluate(run.evaluation, run.adapter, clips, rewards, run.shares, signal);
+    const answer = (of: readonly TranscribedClip[]) =>
+      evaluate(run.evaluation, run.adapter, of, rewards, run.shares, signal);
+    const result = await answer(clips);
+    const cost = this.references ? await recognitionCost(clips, result, answer, unheard) : null;
     const seconds = (performance.now() - start) / 1000;
+    const suspect = clips.filter((clip) => clip.suspect !== undefined).length;
     progress.end();
     this.print(
       this.json
@@ -67,13 +82,18 @@ export class EvalCommand extends ConfigCommand {
             run: this.directory,
             adapter: this.adapter,
             ...scores(result),
+            suspect,
+            ...(cost !== null && { references: cost }),
             seconds,
             labels: result.labels,
             confusion: result.confusion,
             predictions: result.predictions,
           })
-        : table(result),
+        : [table(result), ...(cost === null ? [] : [costTable(cost)])].join('\n\n'),
     );
+    if (suspect > 0) {
+      progress.line(`${suspect} of ${clips.length} clips have a suspect transcript.`);
+    }
     return 0;
   }
 
@@ -84,7 +104,7 @@ export class EvalCommand extends ConfigCommand {
   }
 
   /** Clips of another source, of the run's labels: of a folder all, of a parquet dataset `samples_per_dataset` of each label. */
-  private async others(run: TrainedRun, config: DataConfig, context: SourceContext): Promise<TranscribedClip[]> {
+  private async others(run: TrainedRun, config: DataConfig, context: SourceContext): Promise<TranscribedClips> {
     const { progress, signal } = context;
     const { source } = config;
     const trained = new Set(run.dataset.train.map(({ id }) => id));
@@ -108,6 +128,19 @@ export class EvalCommand extends ConfigCommand {
       });
     }
     return transcribeClips(clips, run.config, await run.whisper(), run.threads, progress, signal);
+  }
+}
+
+/** @throws VoiceGrpoError E_USAGE where the texts themselves are what the policy read */
+function checkTranscribed(run: TrainedRun, elsewhere: boolean): void {
+  if (elsewhere ? run.config.data.use_text : run.usedText) {
+    throw problem({
+      code: 'E_USAGE',
+      expected: 'transcripts, to compare with the texts',
+      where: '--references',
+      got: elsewhere ? 'texts alone (--use-text, or a run that was made with it)' : 'a run whose clips are texts',
+      next: `add ${elsewhere ? '' : '--data SOURCE '}--no-use-text, and --whisper MODEL where the run had none`,
+    });
   }
 }
 
@@ -137,5 +170,35 @@ export function table({ labels, confusion, accuracy, macro_f1, reward, n, predic
     '',
     row('said \\ answered', columns).trimEnd(),
     ...labels.map((label, i) => row(label, confusion[i] as number[])),
+  ].join('\n');
+}
+
+/** Word errors of each label and what they cost, as text. */
+export function costTable({ labels, total, transcripts, references, cost, lost, gained }: RecognitionCost): string {
+  const rows = [...Object.entries(labels), ['all', total] as const];
+  const width = Math.max(...rows.map(([name]) => name.length), 'label'.length) + 2;
+  const columns = ['clips', 'words', 'WER', 'substituted', 'inserted', 'deleted', 'suspect', 'unheard'];
+  const line = (name: string, cells: readonly (string | number)[]) =>
+    name.padEnd(width) + cells.map((cell, i) => String(cell).padStart((columns[i] as string).length + 2)).join('');
+  const accuracy = (value: { accuracy: number; macro_f1: number }) =>
+    `accuracy ${value.accuracy.toFixed(3)}, macro-F1 ${value.macro_f1.toFixed(3)}`;
+  return [
+    line('label', columns),
+    ...rows.map(([name, errors]) =>
+      line(name, [
+        errors.n,
+        errors.words,
+        errors.word_error_rate === null ? '–' : `${(100 * errors.word_error_rate).toFixed(1)}%`,
+        errors.substitutions,
+        errors.insertions,
+        errors.deletions,
+        errors.suspect,
+        errors.unheard,
+      ]),
+    ),
+    '',
+    `with the transcripts:      ${accuracy(transcripts)} (n ${total.n})`,
+    `with the reference texts:  ${accuracy(references)}`,
+    `recognition errors cost ${cost.accuracy.toFixed(3)} of accuracy: ${lost} answers are right with the text alone, ${gained} with the transcript alone`,
   ].join('\n');
 }

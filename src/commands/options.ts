@@ -16,6 +16,21 @@ export function wholeNumber(option: string, text: string, least: number, most: n
   });
 }
 
+/** @throws VoiceGrpoError E_USAGE naming the option, its bounds and what came */
+export function decimalNumber(option: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (text.trim() !== '' && value >= least && value <= most) {
+    return value;
+  }
+  throw problem({
+    code: 'E_USAGE',
+    where: option,
+    expected: `a number from ${least} to ${most}`,
+    got: `'${text}'`,
+    next: 'Correct it or leave it out.',
+  });
+}
+
 /** @throws VoiceGrpoError E_USAGE naming the option and the choices */
 export function oneOf<T extends string>(option: string, text: string, choices: readonly T[]): T {
   if (choices.includes(text as T)) {

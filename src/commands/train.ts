@@ -6,7 +6,7 @@ import { type TrainResult, train } from '../grpo.js';
 import { loadNative } from '../native/load.js';
 import { hashFile } from '../pipeline/data.js';
 import { findDataset } from '../pipeline/sources.js';
-import { transcribeDataset } from '../pipeline/transcripts.js';
+import { type SuspectCounts, transcribeDataset } from '../pipeline/transcripts.js';
 import { loadRewards } from '../rewards/weighted.js';
 import {
   checkNewRun,
@@ -72,8 +72,11 @@ export class TrainCommand extends ConfigCommand {
     let transcribeSeconds = 0;
     let dataset: StoredDataset;
     let dataOrigin: Record<string, unknown> = {};
+    let suspect: SuspectCounts = { dropped: 0, heldOut: 0 };
     if (fetchDataset === null) {
-      dataset = openRun(path).dataset;
+      const stored = openRun(path);
+      dataset = stored.dataset;
+      suspect = suspectOf(stored.manifest);
     } else {
       // clip
       const { labels, duplicates, origin, ...sides } = await fetchDataset();
@@ -83,7 +86,9 @@ export class TrainCommand extends ConfigCommand {
       }
       // transcript
       const start = performance.now();
-      dataset = { labels, ...(await transcribeDataset(sides, config, files.whisper, threads, progress, signal)) };
+      const heard = await transcribeDataset(sides, config, files.whisper, threads, progress, signal);
+      dataset = { labels, train: heard.train, heldOut: heard.heldOut, unheard: heard.unheard };
+      suspect = heard.suspect;
       transcribeSeconds = (performance.now() - start) / 1000;
     }
 
@@ -106,6 +111,7 @@ export class TrainCommand extends ConfigCommand {
           ...dataOrigin,
           train: dataset.train.length,
           held_out: dataset.heldOut.length,
+          suspect: { dropped: suspect.dropped, held_out: suspect.heldOut },
         },
         started: new Date().toISOString(),
       };
@@ -126,7 +132,7 @@ export class TrainCommand extends ConfigCommand {
       observer: this.observer(progress),
     });
     progress.end();
-    this.report(result, path, transcribeSeconds, progress);
+    this.report(result, path, transcribeSeconds, suspect, progress);
     return 0;
   }
 
@@ -191,7 +197,13 @@ export class TrainCommand extends ConfigCommand {
     };
   }
 
-  private report(result: TrainResult, path: string, transcribeSeconds: number, progress: Progress): void {
+  private report(
+    result: TrainResult,
+    path: string,
+    transcribeSeconds: number,
+    suspect: SuspectCounts,
+    progress: Progress,
+  ): void {
     const { before, after } = result;
     if (result.stopReason !== null) {
       progress.line(`Stopped at step ${result.steps}: ${result.stopReason}.`);
@@ -213,6 +225,7 @@ export class TrainCommand extends ConfigCommand {
           stop_reason: result.stopReason,
           best_step: result.bestStep,
           truncated_prompts: result.truncatedPrompts,
+          suspect: { dropped: suspect.dropped, held_out: suspect.heldOut },
           seconds: { transcribe: transcribeSeconds, ...result.seconds },
           before: scores(before),
           after: after === null ? null : scores(after),
@@ -230,6 +243,12 @@ export class TrainCommand extends ConfigCommand {
 async function modelsOfRun(path: string, context: ModelContext): Promise<ModelFiles> {
   const policy = await policyOfRun(openRun(path).manifest, null, context);
   return { files: { policy, whisper: null }, origins: {} };
+}
+
+/** What the manifest says of suspect transcripts; a run from before they were looked for had none left out. */
+function suspectOf(manifest: Record<string, unknown>): SuspectCounts {
+  const { suspect } = (manifest.data ?? {}) as { suspect?: { dropped: number; held_out: number } };
+  return { dropped: suspect?.dropped ?? 0, heldOut: suspect?.held_out ?? 0 };
 }
 
 /** The scores that --json shows of an evaluation. */

@@ -64,6 +64,10 @@ export interface Config {
      * Take the text of the manifest, or of text_column, for the transcript instead of transcribing the audio.
      */
     use_text: boolean;
+    /**
+     * Leave training clips out whose transcript is suspect: repetition, low log-probability, no speech, too many or too few words. Held-out clips stay.
+     */
+    drop_suspect: boolean;
   };
   /**
    * Speech recognition.

@@ -90,14 +90,20 @@ export function loadConfig(source: string, flags: readonly FlagSetting[] = []): 
   return { config, origins, name };
 }
 
+/** Settings whose default is not how things were before they existed. */
+const BEFORE: Readonly<Record<string, unknown>> = { 'data.drop_suspect': false };
+
 /**
- * Checks a configuration that was stored in a run folder. A run that was made before a setting existed has its default, which is how
- * things were without it.
+ * Checks a configuration that was stored in a run folder. A run that was made before a setting existed has what says how things were
+ * without it: its default, but for those of BEFORE.
  */
 export function checkStoredConfig(stored: unknown, where: string): Config {
   const tree: Tree = {};
   for (const [path, node] of LEAVES) {
     setAt(tree, path, structuredClone(node.default));
+  }
+  for (const [path, value] of Object.entries(BEFORE)) {
+    setAt(tree, path, value);
   }
   if (stored === null || typeof stored !== 'object') {
     throw configProblem(where, ["'config' is missing."]);

@@ -9,6 +9,11 @@ import { refusal } from './http.js';
 /** Where whisper.cpp's authors keep their converted models: ggml-<name>.bin. */
 export const WHISPER_REPOSITORY = 'ggerganov/whisper.cpp';
 
+/** Where whisper.cpp's authors keep models of voice activity: ggml-<name>.bin. */
+export const VAD_REPOSITORY = 'ggml-org/whisper-vad';
+/** The one that is taken where none is named. */
+export const VAD_MODEL = 'silero-v5.1.2';
+
 export type ModelKind = 'policy' | 'whisper';
 
 /** A model's file on the hub. */

@@ -1,44 +1,51 @@
-/** Audio files to text, with a cache by (audio, model, options): a clip is heard once. */
-import { createHash } from 'node:crypto';
-import { createReadStream, readFileSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+/** Audio files to text, with a cache by (audio, model, settings): the same sound is heard once. */
 import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { problem, VoiceGrpoError } from '../errors.js';
-import type { NativeError, NativeWhisper, WhisperResult, WhisperSegment } from '../native/addon.js';
+import { basename, join } from 'node:path';
+import { quietPieces } from '../audio/pieces.js';
+import { type AudioStream, openInput, SAMPLE_RATE } from '../audio/stream.js';
+import { isDefect, problem, VoiceGrpoError } from '../errors.js';
+import type { NativeError, NativeWhisper } from '../native/addon.js';
 import { loadNative } from '../native/load.js';
-import { type LoadedClip, loadClip } from './clip.js';
-import { whyNoSpeech } from './speech.js';
+import { TranscriptCache } from '../transcription/cache.js';
+import { checkDecoding, type Decoding, decodingOf } from '../transcription/decoding.js';
+import { hear, type Listen, type RecordedPiece } from '../transcription/hearing.js';
+import type { Provenance } from '../transcription/json.js';
+import { SharedThreads } from '../transcription/shared-threads.js';
+import type { AudioFacts, Transcription } from '../transcription/transcription.js';
+import { hashFile } from './data.js';
 
-/** Raise it when a change makes the same audio, model and options give another text. */
-const CACHE_VERSION = 2;
 /** libuv's threads: more calls at once would only wait for each other. */
 const MAX_PARALLEL = 4;
 
-export interface TranscriberOptions {
+export interface TranscriberOptions extends Partial<Decoding> {
   /** Path of a ggml Whisper file. */
   model: string;
-  /** ISO code, or 'auto'. */
-  language: string;
+  /** Path of a Silero file in ggml's format, or null: everything is heard. */
+  vadModel?: string | null;
+  /** A recording that lasts longer is an error, as soon as that is known. Default: none is too long. */
+  longest?: Longest;
   threads: number;
   /** Folder of the cache; null does without. Default: cacheFolder(). */
   cache?: string | null;
 }
 
-export interface Transcript {
-  clip: LoadedClip;
-  text: string;
-  language: string;
-  segments: WhisperSegment[];
-  /** True if it came from the cache. */
+export interface Longest {
+  seconds: number;
+  /** What it was set by, for the message: 'data.max_duration'. */
+  setting: string;
+}
+
+export interface Transcript extends Transcription {
+  audio: AudioFacts;
+  /** True if Whisper was not asked: all that was heard is in the cache. */
   cached: boolean;
 }
 
-/** One file's outcome: a transcript, or the error that says why there is none. */
-export type Outcome =
-  | { file: string; transcript: Transcript; clip: LoadedClip }
-  | { file: string; error: Error; clip?: LoadedClip };
+/** One recording's outcome: a transcript, which is empty where there is no speech, or the error that says why there is none. */
+export type Outcome = { file: string; transcript: Transcript } | { file: string; error: Error };
+
+/** How far into a recording the listening is. @param heard s @param total s, null where it is not known */
+export type OnProgress = (file: string, heard: number, total: number | null) => void;
 
 /** $VOICEGRPO_CACHE, else $XDG_CACHE_HOME/voicegrpo, else ~/.cache/voicegrpo. */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
@@ -46,67 +53,82 @@ export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 export class Transcriber {
+  /** What is used to transcribe, for whoever reads the result. */
+  readonly provenance: Provenance;
+  private readonly cache: TranscriptCache;
+
   private constructor(
     private readonly whisper: NativeWhisper,
-    private readonly modelHash: string,
     private readonly options: TranscriberOptions,
-    private readonly cache: string | null,
-  ) {}
+    decoding: Decoding,
+    hashes: { model: string; vad: string | null },
+    cacheFolder: string | null,
+  ) {
+    const { model, vadModel } = options;
+    this.cache = new TranscriptCache(cacheFolder, [hashes.model, hashes.vad, loadNative().version().whisper]);
+    this.provenance = {
+      decoding,
+      model: { file: basename(model), sha256: hashes.model },
+      vad: vadModel && hashes.vad ? { file: basename(vadModel), sha256: hashes.vad } : null,
+    };
+  }
 
-  /** @throws an error E_MODEL for a model that cannot be used, E_CONFIG for a language that it does not understand */
+  /** @throws an error E_MODEL for a model that cannot be used, E_CONFIG for a language or task that it does not understand */
   static async open(options: TranscriberOptions): Promise<Transcriber> {
     const whisper = await loadNative().openWhisper(options.model);
-    const { languages } = whisper.info;
-    if (options.language !== 'auto' && !languages.includes(options.language)) {
+    try {
+      const { languages, audioContext } = whisper.info;
+      const { model, vadModel, longest, threads, cache, ...asked } = options;
+      const decoding = decodingOf(asked, audioContext);
+      checkDecoding(decoding, languages);
+      const hashes = { model: await hashFile(model), vad: vadModel ? await hashFile(vadModel) : null };
+      const folder = cache === undefined ? cacheFolder() : cache;
+      return new Transcriber(whisper, options, decoding, hashes, folder && join(folder, 'transcripts'));
+    } catch (error) {
       whisper.close();
-      throw problem({
-        code: 'E_CONFIG',
-        where: 'language',
-        expected:
-          languages.length === 1
-            ? `'${languages[0]}' or 'auto' (the model is English-only)`
-            : "'auto' or an ISO code that Whisper knows, such as 'en' or 'de'",
-        got: `'${options.language}'`,
-        next:
-          languages.length === 1
-            ? 'Give a multilingual model with --model, or leave --language out.'
-            : 'Correct --language.',
-      });
+      throw error;
     }
-    const folder = options.cache === undefined ? cacheFolder() : options.cache;
-    return new Transcriber(whisper, await hashFile(options.model), options, folder && join(folder, 'transcripts'));
   }
 
   /**
-   * Transcribes many files, several at once, and calls `done` for each in the order of `files`. A file that fails does not
-   * stop the others; only an abort does.
+   * Transcribes many files, several at once, and calls `done` with each as soon as it is done, in any order; '-' is stdin. A file that fails
+   * does not stop the others. An abort does, a defect, and an error of `done`: what is under way is then aborted, and has ended when this
+   * rejects.
+   *
+   * @param done is told the index in `files` too
    */
   async transcribeAll(
     files: readonly string[],
     done: (outcome: Outcome, index: number) => void,
     signal?: AbortSignal,
+    onProgress?: OnProgress,
   ): Promise<void> {
+    const controller = new AbortController();
+    const either = signal ? AbortSignal.any([signal, controller.signal]) : controller.signal;
     const parallel = Math.max(1, Math.min(this.options.threads, files.length, MAX_PARALLEL));
-    const threads = Math.max(1, Math.floor(this.options.threads / parallel));
-    const outcomes = new Map<number, Outcome>();
+    const threads = new SharedThreads(this.options.threads, parallel);
+    const failures: unknown[] = [];
     let next = 0;
-    let told = 0;
     const worker = async () => {
-      while (next < files.length) {
-        const index = next++;
-        outcomes.set(index, await this.attempt(files[index]!, threads, signal));
-        for (let ready = outcomes.get(told); ready; ready = outcomes.get(told)) {
-          outcomes.delete(told);
-          done(ready, told++);
+      try {
+        while (next < files.length) {
+          const index = next++;
+          done(await this.attempt(files[index]!, threads, either, onProgress), index);
         }
+      } catch (error) {
+        failures.push(error);
+        controller.abort(error);
+      } finally {
+        threads.leave();
       }
     };
     await Promise.all(Array.from({ length: parallel }, worker));
+    if (failures.length > 0) throw failures[0];
   }
 
-  /** @throws VoiceGrpoError E_AUDIO where there is no speech, and what loadClip throws */
-  async transcribe(file: string, signal?: AbortSignal): Promise<Transcript> {
-    return this.hear(await loadClip(file), this.options.threads, signal);
+  /** @throws VoiceGrpoError E_AUDIO for what cannot be read, E_LIMIT for what is too long */
+  async transcribe(file: string, signal?: AbortSignal, onProgress?: OnProgress): Promise<Transcript> {
+    return this.hear(file, new SharedThreads(this.options.threads, 1), signal, onProgress);
   }
 
   close(): void {
@@ -117,88 +139,77 @@ export class Transcriber {
     this.close();
   }
 
-  private async attempt(file: string, threads: number, signal?: AbortSignal): Promise<Outcome> {
-    let clip: LoadedClip | undefined;
+  private async attempt(
+    file: string,
+    threads: SharedThreads,
+    signal: AbortSignal,
+    onProgress?: OnProgress,
+  ): Promise<Outcome> {
     try {
-      clip = await loadClip(file);
-      return { file, clip, transcript: await this.hear(clip, threads, signal) };
+      return { file, transcript: await this.hear(file, threads, signal, onProgress) };
     } catch (error) {
-      if (!(error instanceof VoiceGrpoError)) throw error;
-      return { file, error, ...(clip && { clip }) };
+      if (signal.aborted || isDefect(error)) throw error;
+      return { file, error: ofFile(file, error as Error) };
     }
   }
 
-  private async hear(clip: LoadedClip, threads: number, signal?: AbortSignal): Promise<Transcript> {
+  /** Piece by piece, so that a recording of hours takes the memory of 30 s. */
+  private async hear(
+    file: string,
+    shared: SharedThreads,
+    signal?: AbortSignal,
+    onProgress?: OnProgress,
+  ): Promise<Transcript> {
     signal?.throwIfAborted();
-    const reason = whyNoSpeech(clip.samples);
-    if (reason) throw noSpeech(clip.file, reason);
-    const path = this.cachePath(clip);
-    const known = path && readCached(path);
-    const result =
-      known || (await this.whisper.transcribe(clip.samples, { language: this.options.language, threads }, signal));
-    if (path && !known) await writeCached(path, result);
-    const text = spokenText(result);
-    if (text === '') throw noSpeech(clip.file, 'Whisper hears none');
-    return { clip, text, language: result.language, segments: result.segments, cached: Boolean(known) };
-  }
-
-  private cachePath(clip: LoadedClip): string | null {
-    if (this.cache === null) return null;
-    const key = JSON.stringify([
-      CACHE_VERSION,
-      clip.hash,
-      this.modelHash,
-      this.options.language,
-      loadNative().version().whisper,
-    ]);
-    const name = createHash('sha256').update(key).digest('hex');
-    return join(this.cache, name.slice(0, 2), `${name}.json`);
-  }
-}
-
-function noSpeech(file: string, reason: string): VoiceGrpoError {
-  return problem({
-    code: 'E_AUDIO',
-    where: file,
-    expected: 'speech',
-    got: `none: ${reason}`,
-    next: 'Give a recording of speech.',
-  });
-}
-
-/** Whisper's notes in brackets, "[BLANK_AUDIO]" or "(music)", are not speech; a text of nothing else is none. */
-export function spokenText(result: Pick<WhisperResult, 'text'>): string {
-  const text = result.text.trim();
-  const withoutNotes = text.replace(/\[[^\]]*\]|\([^)]*\)|♪/g, '');
-  return /[\p{L}\p{N}]/u.test(withoutNotes) ? text : '';
-}
-
-export async function hashFile(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file), hash);
-  return hash.digest('hex');
-}
-
-/** Null when the entry is not there or is not what was written: it is then made again. */
-function readCached(path: string): WhisperResult | null {
-  try {
-    const value = JSON.parse(readFileSync(path, 'utf8')) as WhisperResult;
-    return typeof value.text === 'string' && Array.isArray(value.segments) ? value : null;
-  } catch {
-    return null;
+    await using audio = await openInput(file, signal && { signal });
+    checkLength(audio, audio.info.duration ?? 0, this.options.longest);
+    let cached = true;
+    const listen: Listen = async (samples, language, onSegment, aborted) => {
+      const decoding = { ...this.provenance.decoding, language };
+      const found = await this.cache.through(samples, decoding, () => {
+        const { vadModel } = this.options;
+        return shared.use((threads) => {
+          const options = { ...decoding, threads, ...(vadModel && { vadModel }), onSegment };
+          return this.whisper.transcribe(samples, options, aborted);
+        });
+      });
+      cached &&= found.cached;
+      return found.result;
+    };
+    const told = (heard: number) => onProgress?.(file, heard, audio.info.duration);
+    const { longest } = this.options;
+    async function* pieces(): AsyncGenerator<RecordedPiece> {
+      for await (const piece of quietPieces(audio)) {
+        const end = piece.start + piece.samples.length / SAMPLE_RATE;
+        checkLength(audio, end, longest);
+        yield piece;
+        told(end);
+      }
+    }
+    const segments = hear(pieces(), listen, this.provenance.decoding.language, signal);
+    let next = await segments.next();
+    for (; !next.done; next = await segments.next()) told(next.value.end);
+    const { sampleRate, channels, format } = audio.info;
+    const { duration, peak, rms } = audio.summary;
+    return { ...next.value, audio: { duration, sampleRate, channels, format, peak, rms }, cached };
   }
 }
 
-/** A cache that cannot be written costs time, not the run. Written beside its place and renamed, so no reader sees half of it. */
-async function writeCached(path: string, result: WhisperResult): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  try {
-    await mkdir(join(path, '..'), { recursive: true });
-    await writeFile(temporary, JSON.stringify(result));
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    if (!['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENOTDIR', 'EEXIST'].includes((error as NativeError).code))
-      throw error;
+/** An error of the addon or of the system, with the name of the file that it is about. */
+function ofFile(file: string, error: Error): VoiceGrpoError {
+  if (error instanceof VoiceGrpoError) return error;
+  const { code = 'E_AUDIO', hint = '', message } = error as Partial<NativeError> & Error;
+  return new VoiceGrpoError(`${file === '-' ? '<stdin>' : file}: ${message}`, { code, hint, cause: error });
+}
+
+function checkLength(audio: AudioStream, seconds: number, longest: Longest | undefined): void {
+  if (longest !== undefined && seconds > longest.seconds) {
+    throw problem({
+      code: 'E_LIMIT',
+      where: audio.name,
+      expected: `at most ${longest.seconds} s (${longest.setting})`,
+      got: `${seconds.toFixed(1)} s`,
+      next: 'Cut it into shorter files.',
+    });
   }
 }

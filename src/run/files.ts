@@ -1,14 +1,43 @@
 /** Files that are there whole or not at all. */
 import { createHash } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 
 /** Writes, syncs and renames into place. */
 export function writeFileAtomic(path: string, content: string | Uint8Array): void {
-  const temporary = `${path}.tmp`;
-  writeFileSynced(temporary, content);
-  renameSync(temporary, path);
+  replace(path, (temporary) => writeFileSynced(temporary, content));
   syncFolder(dirname(path));
+}
+
+/** Writes and renames into place: for what can be made again, and is too much to wait for the disk each time. */
+export function writeFileRenamed(path: string, content: string | Uint8Array): void {
+  replace(path, (temporary) => writeFileSync(temporary, content));
+}
+
+/** Nothing is left behind where it fails. */
+function replace(path: string, write: (temporary: string) => void): void {
+  const temporary = `${path}.tmp`;
+  try {
+    write(temporary);
+    renameSync(temporary, path);
+  } catch (error) {
+    try {
+      unlinkSync(temporary);
+    } catch {
+      // It was not made, or cannot be removed: the first error is the one to tell.
+    }
+    throw error;
+  }
 }
 
 export function writeFileSynced(path: string, content: string | Uint8Array): void {

@@ -3,13 +3,15 @@ import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFi
 import { dirname, join, resolve } from 'node:path';
 import { type Config, checkStoredConfig, type LoadedConfig } from '../config/load.js';
 import { problem } from '../errors.js';
-import type { StepStats, TranscribedClip } from '../types.js';
+import type { Clip, StepStats, TranscribedClip } from '../types.js';
 import { json, writeFileAtomic } from './files.js';
 
 export interface StoredDataset {
   labels: string[];
   train: TranscribedClip[];
   heldOut: TranscribedClip[];
+  /** Held-out clips in which nothing was heard: of use where texts are compared. */
+  unheard: Clip[];
 }
 
 export interface RunFolder {
@@ -78,12 +80,10 @@ export function createRun(
   contents: { loaded: LoadedConfig; manifest: Record<string, unknown>; dataset: StoredDataset },
 ): void {
   mkdirSync(folder.checkpoints, { recursive: true });
-  const { labels, train, heldOut } = contents.dataset;
-  const line = (side: string) => (clip: TranscribedClip) => JSON.stringify({ side, ...clip });
-  writeFileAtomic(
-    join(folder.path, 'dataset.jsonl'),
-    `${[...train.map(line('train')), ...heldOut.map(line('held_out'))].join('\n')}\n`,
-  );
+  const { labels, train, heldOut, unheard } = contents.dataset;
+  const line = (side: string) => (clip: Clip) => JSON.stringify({ side, ...clip });
+  const lines = [...train.map(line('train')), ...heldOut.map(line('held_out')), ...unheard.map(line('unheard'))];
+  writeFileAtomic(join(folder.path, 'dataset.jsonl'), `${lines.join('\n')}\n`);
   writeFileAtomic(join(folder.path, 'manifest.json'), json({ ...contents.manifest, labels }));
   const { config, origins, name } = contents.loaded;
   writeFileAtomic(join(folder.path, 'config.json'), json({ name, config, origins }));
@@ -136,7 +136,12 @@ export function openRun(path: string): {
     folder,
     loaded: { name, config, origins },
     manifest,
-    dataset: { labels: manifest.labels as string[], train: side('train'), heldOut: side('held_out') },
+    dataset: {
+      labels: manifest.labels as string[],
+      train: side('train'),
+      heldOut: side('held_out'),
+      unheard: side('unheard'),
+    },
   };
 }
 

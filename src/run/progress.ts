@@ -66,3 +66,71 @@ export class Transfer {
     );
   }
 }
+
+/** How far the listening to recordings is, and the time that it will take at the pace so far. */
+export class Listening {
+  readonly #start = performance.now();
+  #shown = this.#start; // the first seconds say nothing of the pace
+  #done = 0;
+  /** Seconds heard, of recordings that are done. */
+  #before = 0;
+  /** Seconds heard, of those that are under way. */
+  readonly #current = new Map<string, number>();
+
+  /** @param count of recordings */
+  constructor(
+    private readonly progress: Progress,
+    private readonly count: number,
+  ) {}
+
+  /** @param heard s of this recording @param total s, null where it is not known */
+  at(name: string, heard: number, total: number | null): void {
+    this.#current.set(name, heard);
+    const now = performance.now();
+    if (now - this.#shown < (this.progress.live ? 100 : 10_000)) {
+      return;
+    }
+    this.#shown = now;
+    this.progress.update(this.#line(name, heard, total, (now - this.#start) / 1000), true);
+  }
+
+  /** @param name as `at` was told it */
+  done(name: string): void {
+    this.#before += this.#current.get(name) ?? 0;
+    this.#current.delete(name);
+    this.#done++;
+  }
+
+  #line(name: string, heard: number, total: number | null, elapsed: number): string {
+    const all = [...this.#current.values()].reduce((sum, each) => sum + each, this.#before);
+    const done = this.#done;
+    const pace = all / elapsed;
+    const parts: string[] = [];
+    let left: number | null = null;
+    if (this.count > 1) {
+      parts.push(`${done} of ${this.count} recordings`);
+      left = done === 0 ? null : ((this.count - done) * elapsed) / done;
+    } else {
+      left = total === null ? null : (total - heard) / pace;
+    }
+    if (this.count === 1 || (total ?? heard) > LONG) {
+      parts.push(`${name}: ${clock(heard)}${total === null ? '' : ` of ${clock(total)}`}`);
+    }
+    parts.push(`${pace.toFixed(1)} times real time`);
+    if (left !== null) {
+      parts.push(`${clock(Math.max(0, left))} left`);
+    }
+    return parts.join(', ');
+  }
+}
+
+/** Among several recordings only those that last longer than this are told of by themselves, s. */
+const LONG = 60;
+
+/** 75 s as '1:15', 3675 s as '1:01:15'. */
+function clock(seconds: number): string {
+  const whole = Math.round(seconds);
+  const two = (value: number) => String(value).padStart(2, '0');
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}

@@ -16,6 +16,7 @@ import { convertGemmaFolder } from '../../src/formats/gemma3-gguf.js';
 import { convertWhisper } from '../../src/formats/whisper-ggml.js';
 import type { BaseType, NativeAdapter, NativePolicy } from '../../src/native/addon.js';
 import { loadNative } from '../../src/native/load.js';
+import { sumErrors, type WordErrors, wordErrorRate, wordErrors } from '../../src/transcription/word-error-rate.js';
 import {
   active,
   flatten,
@@ -26,7 +27,6 @@ import {
   type StoredTensor,
 } from '../golden/golden.js';
 import { exportsOf } from './exports.js';
-import { type ErrorCount, wordErrors } from './words.js';
 
 const PARTS = [
   'logprobs',
@@ -521,10 +521,8 @@ async function wer(): Promise<void> {
     const run = voicegrpo(['transcribe', '--json', ...options, ...files], cache);
     rmSync(cache, { recursive: true });
     const ours = JSON.parse(run.stdout) as { file: string; text: string; error?: unknown }[];
-    const count = (texts: string[]): ErrorCount =>
-      texts
-        .map((text, i) => wordErrors((clips[i] as [string, string])[1], text))
-        .reduce((a, b) => ({ errors: a.errors + b.errors, words: a.words + b.words }));
+    const count = (texts: string[]) =>
+      sumErrors(texts.map((text, i) => wordErrors((clips[i] as [string, string])[1], text)));
     // Its own defaults, timestamps among them: without them (-nt) it decodes otherwise. They are cut off here.
     const plain = (lines: string) =>
       lines
@@ -543,12 +541,12 @@ async function wer(): Promise<void> {
       if (a !== b) console.log(`  ${name}\n    voicegrpo:   ${a}\n    whisper-cli: ${b}`);
     });
     const [a, b] = [count(clips.map((_, i) => ours[i]?.text ?? '')), count(theirs)];
-    const show = ({ errors, words }: ErrorCount) => `${((100 * errors) / words).toFixed(2)} %`;
+    const show = (errors: WordErrors) => `${(100 * (wordErrorRate(errors) as number)).toFixed(2)} %`;
     record(
       `word error rate, ${model}, ${clips.length} clips, ${a.words} words`,
       show(a),
       `whisper-cli: ${show(b)}`,
-      run.status === 0 && a.errors === b.errors,
+      run.status === 0 && wordErrorRate(a) === wordErrorRate(b),
     );
   }
 }
