@@ -43,20 +43,21 @@ export function problem({ code = 'E_INTERNAL', expected, where, got, next }: Pro
 
 /** Codes of the addon that mean a defect of ours, not of the user's files: shown with a stack. */
 const DEFECTS = new Set(['E_ARGUMENT', 'E_CLOSED', 'E_INTERNAL']);
-const SYSTEM_CODES = new Set([
-  'ENOENT',
-  'EACCES',
-  'EPERM',
-  'EEXIST',
-  'EISDIR',
-  'ENOTDIR',
-  'ENOSPC',
-  'EROFS',
-  'EMFILE',
-  'EDQUOT',
-  'ENOTEMPTY',
-  'EBUSY',
-]);
+
+/** What the system refused: no such file, no space, too many links. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  return error instanceof Error && typeof syscall === 'string' && typeof code === 'string' && /^E[A-Z0-9]+$/.test(code);
+}
+
+/** An error that says that this program is wrong, whatever it was given. */
+export function isDefect(error: unknown): boolean {
+  return (
+    !(error instanceof Error) ||
+    DEFECTS.has(String((error as { code?: unknown }).code)) ||
+    [TypeError, RangeError, ReferenceError, SyntaxError].some((kind) => error instanceof kind)
+  );
+}
 
 /** What the command line prints for an error, and the exit code it ends with. */
 export function presentError(error: unknown): { text: string; exitCode: number } {
@@ -71,7 +72,7 @@ export function presentError(error: unknown): { text: string; exitCode: number }
       .map(sentence);
     return { text: sentences.join('\n'), exitCode: EXIT_CODES[String(code)] ?? 1 };
   }
-  if (SYSTEM_CODES.has(String(code))) return { text: sentence(error.message), exitCode: 1 };
+  if (isSystemError(error)) return { text: sentence(error.message), exitCode: 1 };
   return { text: `${error.stack ?? error.message}\nThis is a defect of voicegrpo, not of your input.`, exitCode: 1 };
 }
 

@@ -16,4 +16,14 @@ export { loadRewards, type WeightedReward } from './rewards/weighted.js';
 export { createRun, openRun, runFolder } from './run/folder.js';
 export { Progress } from './run/progress.js';
 export { openTrainedRun, type TrainedRun } from './run/trained.js';
+export { type RunningServer, type ServerLimits, type ServerOptions, serveTranscription } from './server/server.js';
+export type { HeardSegment } from './transcription/hearing.js';
 export type * from './types.js';
+export {
+  type AudioInput,
+  type TranscribeOptions,
+  Whisper,
+  type WhisperModelInfo,
+  type WhisperOpenOptions,
+  type WhisperTranscription,
+} from './whisper.js';

@@ -42,7 +42,7 @@ async function run(values: Record<string, unknown>, options: { path?: string; st
   const { labels, train: training, heldOut } = await loadDataset(config.data.source, config.data, config.seed);
   const texts = (clips: typeof training): TranscribedClip[] =>
     clips.map((clip) => ({ ...clip, transcript: clip.reference ?? '' }));
-  const dataset = { labels, train: texts(training), heldOut: texts(heldOut) };
+  const dataset = { labels, train: texts(training), heldOut: texts(heldOut), unheard: [] };
   const path = options.path ?? mkdtempSync(join(tmpdir(), 'voicegrpo-loop-'));
   const folder = runFolder(path);
   const resume = options.path !== undefined;

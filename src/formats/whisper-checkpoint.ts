@@ -25,7 +25,7 @@ import { FileBytes } from './zip-directory.js';
 const DIMENSIONS = {
   n_mels: [80, 128],
   n_vocab: [51864, 51866],
-  n_audio_ctx: [1, 1500],
+  n_audio_ctx: [50, 1500],
   n_audio_state: [32, 4096],
   n_audio_head: [1, 128],
   n_audio_layer: [1, 64],
