@@ -13,6 +13,7 @@ import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { sumErrors, wordErrorRate, wordErrors } from '../dist/transcription/word-error-rate.js';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const usage = `usage: node bench/transcription.mjs --dir DIR --peers PYTHON SPEECH… [--only NAME,…] [--rounds N] [--clips N] [--threads N] [--beam N] [--json FILE]
@@ -100,38 +101,9 @@ function run(name, files) {
   return { ...records.at(-1), texts };
 }
 
-const words = (text) =>
-  text
-    .toLowerCase()
-    .replace(/[^\p{L}\p{N}' ]+/gu, ' ')
-    .split(/\s+/)
-    .filter(Boolean);
-
-/** Word-level edit distance. */
-function distance(reference, hypothesis) {
-  let row = hypothesis.map((_, j) => j + 1);
-  reference.forEach((word, i) => {
-    let left = i + 1;
-    let diagonal = i;
-    row = row.map((above, j) => {
-      left = Math.min(above + 1, left + 1, diagonal + (word === hypothesis[j] ? 0 : 1));
-      diagonal = above;
-      return left;
-    });
-  });
-  return row.at(-1) ?? reference.length;
-}
-
-function wordErrorRate(clips, texts) {
-  let errors = 0;
-  let count = 0;
-  for (const { file, said } of clips) {
-    const reference = words(said);
-    errors += distance(reference, words(texts.get(file) ?? ''));
-    count += reference.length;
-  }
-  return errors / count;
-}
+/** Errors over words of all clips, as `voicegrpo eval --references` counts them. */
+const rateOf = (clips, texts) =>
+  wordErrorRate(sumErrors(clips.map(({ file, said }) => wordErrors(said, texts.get(file) ?? ''))));
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 // whisper.cpp's program writes beside its input.
@@ -158,7 +130,7 @@ try {
     for (const name of names) {
       const { texts, ...figures } = run(name, files);
       sides[name].rounds.push(figures);
-      sides[name].word_error_rate = wordErrorRate(clips, texts);
+      sides[name].word_error_rate = rateOf(clips, texts);
       console.log(
         `  round ${round + 1}, ${name}: ${figures.seconds.toFixed(1)} s, processor ${figures.cpu_seconds.toFixed(1)} s`,
       );

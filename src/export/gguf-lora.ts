@@ -1,6 +1,6 @@
 /** A LoRA adapter as llama.cpp loads it beside a base model (convert_lora_to_gguf.py, llama-adapter.cpp). */
 import { join } from 'node:path';
-import { ggufOfModule, moduleOfGguf } from '../formats/gemma3-names.js';
+import { ggufOfLora, moduleOfGguf } from '../formats/gemma3-names.js';
 import { type GgufTensor, type GgufValue, writeGguf } from '../formats/gguf.js';
 import { GgufEntries } from '../formats/gguf-entries.js';
 import type { Tensor } from '../formats/safetensors.js';
@@ -49,10 +49,8 @@ export const ggufLora: Format<'f32'> = {
 
 /** 'model.layers.0.mlp.up_proj.lora_A.weight' → 'blk.0.ffn_up.weight.lora_a' */
 function ggufName(name: string): string {
-  const [, path, side] = /^(.*)\.lora_([AB])\.weight$/.exec(name) ?? [];
-  const gguf = path === undefined ? null : ggufOfModule(path);
-  if (gguf === null) throw new RangeError(`${name} is no LoRA matrix of Gemma 3`);
-  return `${gguf}.weight.lora_${(side as string).toLowerCase()}`;
+  const { gguf, side } = ggufOfLora(name);
+  return `${gguf}.weight.lora_${side.toLowerCase()}`;
 }
 
 function peftName(name: string): string {

@@ -4,7 +4,7 @@
  * Read from the run's GGUF file a million values at a time, so that memory does not grow with the model.
  */
 import { problem } from '../errors.js';
-import { type GemmaTensorName, gemmaTensors, ggufOfModule } from '../formats/gemma3-names.js';
+import { type GemmaTensorName, gemmaTensors, ggufOfLora } from '../formats/gemma3-names.js';
 import { GgufEntries } from '../formats/gguf-entries.js';
 import {
   decodeFloats,
@@ -154,9 +154,7 @@ export class PolicyWeights implements Disposable {
 function pairsOf({ tensors }: TrainedAdapter): Map<string, Pair> {
   const pairs = new Map<string, Partial<Pair>>();
   for (const { name, data } of tensors) {
-    const [, path, side] = /^(.*)\.lora_([AB])\.weight$/.exec(name) ?? [];
-    const gguf = path === undefined ? null : ggufOfModule(path);
-    if (gguf === null) throw new RangeError(`${name} is no LoRA matrix of Gemma 3`);
+    const { gguf, side } = ggufOfLora(name);
     pairs.set(gguf, { ...pairs.get(gguf), [side === 'A' ? 'a' : 'b']: data });
   }
   return pairs as Map<string, Pair>;

@@ -72,10 +72,16 @@ export function* gemmaTensors(model: GemmaShape, vocab: number, untied: boolean)
   }
 }
 
-/** 'model.layers.3.mlp.up_proj' → 'blk.3.ffn_up'; null for what is no adapted matrix. */
-export function ggufOfModule(path: string): string | null {
-  const [, layer, module] = /^model\.layers\.(\d+)\.(.+)$/.exec(path) ?? [];
-  return module !== undefined && Object.hasOwn(LINEAR, module) ? `blk.${layer}.${LINEAR[module]}` : null;
+/**
+ * A LoRA matrix by PEFT's name, 'model.layers.3.mlp.up_proj.lora_A.weight' → GGUF's name of what it adapts, 'blk.3.ffn_up', and its side.
+ *
+ * @throws RangeError for any other name
+ */
+export function ggufOfLora(name: string): { gguf: string; side: 'A' | 'B' } {
+  const [, layer, module, side] = /^model\.layers\.(\d+)\.(.+)\.lora_([AB])\.weight$/.exec(name) ?? [];
+  if (module === undefined || !Object.hasOwn(LINEAR, module))
+    throw new RangeError(`${name} is no LoRA matrix of Gemma 3`);
+  return { gguf: `blk.${layer}.${LINEAR[module]}`, side: side as 'A' | 'B' };
 }
 
 /** 'blk.3.ffn_up' → 'model.layers.3.mlp.up_proj'; null for what is no adapted matrix. */

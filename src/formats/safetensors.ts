@@ -17,32 +17,40 @@ export function writeSafetensors(
   tensors: ReadonlyMap<string, Tensor>,
   metadata: Record<string, string> = {},
 ): Uint8Array {
-  const header: Record<string, unknown> = { __metadata__: metadata };
-  const names = [...tensors.keys()].sort();
-  let offset = 0;
-  for (const name of names) {
-    const { shape, data } = tensors.get(name) as Tensor;
+  const sorted = [...tensors].sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [name, { shape, data }] of sorted) {
     const count = shape.reduce((product, size) => product * size, 1);
     if (count !== data.length) {
       throw new RangeError(
         `tensor '${name}': shape [${shape.join(', ')}] has ${count} numbers, data has ${data.length}`,
       );
     }
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] };
-    offset += data.byteLength;
+  }
+  const header = safetensorsHeader(
+    sorted.map(([name, { shape, data }]) => ({ name, dtype: 'F32', shape, bytes: data.byteLength })),
+    metadata,
+  );
+  const bodies = sorted.map(([, { data }]) => Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+  return Buffer.concat([header, ...bodies]);
+}
+
+/** All before the tensors' bytes, which follow in the order given. */
+export function safetensorsHeader(
+  tensors: readonly { name: string; dtype: string; shape: readonly number[]; bytes: number }[],
+  metadata: Record<string, string>,
+): Uint8Array {
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let offset = 0;
+  for (const { name, dtype, shape, bytes } of tensors) {
+    header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] };
+    offset += bytes;
   }
   const text = Buffer.from(JSON.stringify(header), 'utf8');
-  const headerLength = Math.ceil(text.length / 8) * 8;
-  const bytes = Buffer.alloc(8 + headerLength + offset, ' ');
-  bytes.writeBigUInt64LE(BigInt(headerLength), 0);
-  text.copy(bytes, 8);
-  let at = 8 + headerLength;
-  for (const name of names) {
-    const { data } = tensors.get(name) as Tensor;
-    Buffer.from(data.buffer, data.byteOffset, data.byteLength).copy(bytes, at);
-    at += data.byteLength;
-  }
-  return bytes;
+  const length = Math.ceil(text.length / 8) * 8;
+  const first = Buffer.alloc(8 + length, ' ');
+  first.writeBigUInt64LE(BigInt(length), 0);
+  text.copy(first, 8);
+  return first;
 }
 
 /**
