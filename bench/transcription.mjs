@@ -2,7 +2,7 @@
  * node bench/transcription.mjs --dir DIR --peers PYTHON SPEECH…
  *
  * Transcribes each folder SPEECH (audio files and transcripts.tsv, as bench/spoken-clips.mjs writes them) with Whisper base:
- * ours with the fitted and with the full window, faster-whisper in int8 and float32, openai-whisper, and whisper.cpp's own
+ * `voicegrpo transcribe` with the fitted and with the full window, faster-whisper in int8 and float32, openai-whisper, and whisper.cpp's own
  * program where DIR/whisper-cli has it (`npm run test:real -- DIR --only wer` builds it). Each side is started anew for each
  * round, so loading counts; the sides take turns. Prints word error rates, peak memory, and wall and processor time as ratios
  * to the first side's.
@@ -41,10 +41,11 @@ if (!flags.dir || !flags.peers || folders.length === 0) {
 }
 const { dir, peers, threads, beam } = flags;
 const python = (program, ...args) => [peers, join(here, 'peers', program), ...args];
-const ours = (options) => (files) => [
+const ours = (window) => (files) => [
   process.execPath,
-  join(here, 'ours', 'transcribe_clips.mjs'),
-  JSON.stringify({ model: join(dir, 'ggml-base.bin'), threads: Number(threads), beamSize: Number(beam), ...options }),
+  join(here, '..', 'dist', 'cli.js'),
+  ...['transcribe', '--model', join(dir, 'ggml-base.bin'), '--no-cache', '--format', 'jsonl', '--language', 'en'],
+  ...['--threads', threads, '--beam-size', beam, '--window', window],
   ...files,
 ];
 const peer =
@@ -58,8 +59,8 @@ const peer =
     );
 const cli = join(dir, 'whisper-cli', 'bin', 'whisper-cli');
 const SIDES = {
-  ours: ours({ window: 'fitted' }),
-  'ours-full': ours({ window: 'full' }),
+  ours: ours('fitted'),
+  'ours-full': ours('full'),
   'faster-int8': peer('faster-whisper', 'faster-whisper-base', 'int8'),
   'faster-f32': peer('faster-whisper', 'faster-whisper-base'),
   openai: peer('openai-whisper', 'base.pt'),

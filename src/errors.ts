@@ -1,9 +1,11 @@
 /** One helper makes every error message: what was expected, where, what came, and what to do next. */
 
-/** Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 data or model file, 130/143 signals. */
+/** Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 data or model file, 4 not enough memory, 130/143 signals. */
 const EXIT_CODES: Record<string, number> = {
   E_CONFIG: 2,
   E_USAGE: 2,
+  E_DEVICE: 2,
+  E_MEMORY: 4,
   E_DATA: 3,
   E_AUDIO: 3,
   E_MODEL: 3,
@@ -74,6 +76,11 @@ export function presentError(error: unknown): { text: string; exitCode: number }
   }
   if (isSystemError(error)) return { text: sentence(error.message), exitCode: 1 };
   return { text: `${error.stack ?? error.message}\nThis is a defect of voicegrpo, not of your input.`, exitCode: 1 };
+}
+
+/** The first line of what the command line prints: what is wrong, without the next step. */
+export function sentenceOf(error: unknown): string {
+  return presentError(error).text.split('\n')[0] as string;
 }
 
 /** A capital at the beginning and a full stop at the end, unless the text begins or ends with something else than a word, or with the program's name. */

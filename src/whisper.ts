@@ -19,13 +19,14 @@ import { Slots } from './slots.js';
 import { checkDecoding, type Decoding, decodingOf } from './transcription/decoding.js';
 import { type Heard, type HeardSegment, hear, type Listen } from './transcription/hearing.js';
 import { openRecording } from './transcription/recording.js';
+import { SharedThreads } from './transcription/shared-threads.js';
 
 export interface WhisperOpenOptions {
-  /** Threads of one call. Default: all processors, divided by `parallel`. */
+  /** Threads of all calls together: one that is alone has all of them. Default: one for each processor. */
   threads?: number | undefined;
   /**
-   * Pieces of audio that are worked on at the same time; further calls wait for their turn. Each takes its own working memory and
-   * `threads` threads. Default 1.
+   * Pieces of audio that are worked on at the same time; further calls wait for their turn. Each takes its own working memory.
+   * Default 1.
    */
   parallel?: number | undefined;
   /** Where models of the hub come from. Default: what the environment says. */
@@ -80,7 +81,7 @@ const POSITION = 0.02;
 export class Whisper {
   readonly info: WhisperModelInfo;
   readonly #native: NativeWhisper;
-  readonly #threads: number;
+  readonly #threads: SharedThreads;
   readonly #slots: Slots;
   readonly #audioContext: number;
   readonly #running = new Set<Promise<unknown>>();
@@ -89,7 +90,7 @@ export class Whisper {
     const { multilingual, languages, audioContext, type } = native.info;
     this.info = { file, multilingual, languages, window: audioContext * POSITION, type };
     this.#native = native;
-    this.#threads = threads;
+    this.#threads = new SharedThreads(threads, 0);
     this.#slots = new Slots(parallel);
     this.#audioContext = audioContext;
   }
@@ -101,7 +102,7 @@ export class Whisper {
    */
   static async open(model = 'bundled', options: WhisperOpenOptions = {}): Promise<Whisper> {
     const parallel = count('parallel', options.parallel ?? 1);
-    const threads = count('threads', options.threads ?? Math.max(1, Math.floor(availableParallelism() / parallel)));
+    const threads = count('threads', options.threads ?? availableParallelism());
     const { onNote, signal } = options;
     return abortable(signal, async () => {
       await using hub = new Hub(options.hub ?? hubEnvironment(), { note: (line) => onNote?.(line) });
@@ -198,10 +199,17 @@ export class Whisper {
     this.check(asked);
     const decoding = decodingOf(asked, this.#audioContext);
     return async (samples, language, onSegment, signal) => {
-      const options = { ...decoding, language, threads: this.#threads, onSegment };
       const release = await this.#slots.take(signal);
-      const call = this.#native.transcribe(samples, { ...options, ...(vadModel && { vadModel }) }, signal);
-      const settled = call.then(release, release);
+      this.#threads.join();
+      const call = this.#threads.use((threads) => {
+        const options = { ...decoding, language, threads, onSegment, ...(vadModel && { vadModel }) };
+        return this.#native.transcribe(samples, options, signal);
+      });
+      const end = () => {
+        this.#threads.leave();
+        release();
+      };
+      const settled = call.then(end, end);
       this.#running.add(settled);
       settled.finally(() => this.#running.delete(settled));
       return call;

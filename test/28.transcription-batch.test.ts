@@ -208,7 +208,9 @@ test('threads: equal parts, never more than there are, at least one', async () =
   assert.equal(await parts(8, 3), [3, 3, 2]);
   assert.equal(await parts(8, 3, 1), [4, 4]);
   assert.equal(await parts(8, 3, 2), [8]);
+  assert.equal(await parts(9, 4), [3, 2, 2, 2]);
   assert.equal(await parts(1, 1), [1]);
+  assert.equal(await parts(2, 3), [1, 1, 1]);
 });
 
 test('values in their order; at the end those whose predecessors never came', () => {

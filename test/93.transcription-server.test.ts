@@ -586,6 +586,33 @@ test('uploads are bounded too: beyond it 503 with Retry-After, before the body i
   );
 });
 
+test('a request that is alone has all threads, one that comes beside it its share', async () => {
+  await withStandIn({}, async ({ calls, pass }) => {
+    const whisper = await Whisper.open('bundled', { parallel: 4, threads: 9 });
+    await serving(whisper, { parallel: 4 }, async ({ port }) => {
+      const send = () => sendRaw(port, [formRequest([FILE])]);
+      const threads = () => calls.map(({ options }) => options.threads);
+      const first = send();
+      await until('one works', () => calls.length === 1);
+      const second = send();
+      await until('two work', () => calls.length === 2);
+      assert.equal(threads(), [9, 4]);
+      pass();
+      await first;
+      const third = send();
+      await until('the third works', () => calls.length === 3);
+      pass();
+      pass();
+      await Promise.all([second, third]);
+      const last = send();
+      await until('the last works', () => calls.length === 4);
+      assert.equal(threads(), [9, 4, 5, 9]);
+      pass();
+      await last;
+    });
+  });
+});
+
 test("OpenAI's client waits as Retry-After says, and gets its answer", async () => {
   await crowded(
     async ({ server, calls, pass }) => {

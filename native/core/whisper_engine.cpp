@@ -1,8 +1,13 @@
 #include "whisper_engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <mutex>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "error.h"
 #include "mapped_file.h"
@@ -15,6 +20,10 @@
 #include "whisper_log.h"
 #include "whisper_vad.h"
 #include "whisper_window.h"
+
+#ifdef VOICEGRPO_CUDA
+#include "device_probe.h"
+#endif
 
 namespace vg {
 namespace {
@@ -42,10 +51,30 @@ void check_samples(const float * samples, size_t n) {
     }
 }
 
+// One at a time. A fitted window takes half the memory of a full one, and few have to be heard again: calls side by
+// side need little more than their fitted windows if they do that in turns.
+class Turns {
+  public:
+    // Throws E_ABORTED.
+    std::unique_lock<std::timed_mutex> take(const std::atomic<bool> & abort) {
+        std::unique_lock<std::timed_mutex> turn(mutex_, std::defer_lock);
+        while (!turn.try_lock_for(std::chrono::milliseconds(20))) {
+            if (abort.load()) {
+                throw Error("E_ABORTED", "the transcription was aborted");
+            }
+        }
+        return turn;
+    }
+
+  private:
+    std::timed_mutex mutex_;
+};
+
 }  // namespace
 
 struct WhisperEngine::Impl {
     whisper_context * context = nullptr;
+    Turns full_windows;
     WhisperInfo info;
     std::string path;
     std::once_flag words_once;
@@ -60,17 +89,34 @@ struct WhisperEngine::Impl {
     std::string language_code(const WhisperOptions & options) const;
 };
 
+// What a call used goes back to the system at its end. glibc raises the size from which it does so with each block that
+// is freed, up to 32 MB, and keeps what is smaller: two calls at once took 563 MB in place of 474 with the base model.
+static void return_large_blocks() {
+#ifdef __GLIBC__
+    static const bool once = mallopt(M_MMAP_THRESHOLD, 256 * 1024) == 1;
+    (void)once;
+#endif
+}
+
 WhisperEngine::WhisperEngine(const std::string & path) : impl_(std::make_unique<Impl>()) {
+    return_large_blocks();
     listen_to_whisper_log();
     MappedFile file(path);
     check_whisper_file(file);
     LogScope log;
+#ifndef VOICEGRPO_CUDA
     register_packed_backend();
+#endif
     whisper_context_params params = whisper_context_default_params();
     // The packed attention never writes the scores either, and unlike ggml's flash attention it does not count the
     // positions between the audio context and the next multiple of 256 as silence.
     params.flash_attn = false;
+#ifdef VOICEGRPO_CUDA
+    params.use_gpu = true;
+    params.gpu_device = used_cuda();
+#else
     params.use_gpu = false;
+#endif
     // From the checked bytes, not from the path again: the file could have changed in between.
     impl_->context =
         whisper_init_from_buffer_with_params_no_state(const_cast<uint8_t *>(file.data()), file.size(), params);
@@ -121,10 +167,11 @@ namespace {
 // The call of transcribe() while it runs.
 class Transcription {
   public:
-    Transcription(whisper_context * context, const WhisperInfo & info, const WhisperOptions & options,
-                  CrossAttentionReader * words, const SegmentCallback & on_segment, const std::atomic<bool> & abort,
-                  std::string language)
-        : info_(info), options_(options), on_segment_(on_segment), language_(std::move(language)) {
+    Transcription(whisper_context * context, Turns & full_windows, const WhisperInfo & info,
+                  const WhisperOptions & options, CrossAttentionReader * words, const SegmentCallback & on_segment,
+                  const std::atomic<bool> & abort, std::string language)
+        : full_windows_(full_windows), info_(info), options_(options), on_segment_(on_segment),
+          language_(std::move(language)) {
         request_.context = context;
         request_.words = words;
         request_.options = &options;
@@ -143,11 +190,12 @@ class Transcription {
 
   private:
     void hear_stretch(const float * samples, size_t n, double begin);
-    State fresh_state() const;
+    State state_of(const float * samples, size_t n) const;
     void hear_language(whisper_state * state, int audio_context);
     DecodingOutcome attempt(State & state, int audio_context, bool one_try);
     void accept(const WhisperSegment & segment);
 
+    Turns & full_windows_;
     const WhisperInfo & info_;
     const WhisperOptions & options_;
     const SegmentCallback & on_segment_;
@@ -179,10 +227,7 @@ void Transcription::hear_stretch(const float * samples, size_t n, double begin) 
         return;
     }
     stretch_begins_ = true;
-    State state = fresh_state();
-    if (whisper_pcm_to_mel_with_state(request_.context, state.get(), samples, int(n), options_.threads) != 0) {
-        throw Error("E_LIMIT", "not enough memory for the spectrogram of the audio", "Cut it into shorter files.");
-    }
+    State state = state_of(samples, n);
     request_.seconds = double(n) / double(RATE);
     request_.begin = begin;
 
@@ -200,19 +245,30 @@ void Transcription::hear_stretch(const float * samples, size_t n, double begin) 
         }
         result.fallbacks.push_back({outcome.fallbacks.back().start, outcome.fallbacks.back().temperature, "window"});
         language_ = before;
-        renew_state(state.get());
+        state.reset();
+    }
+    const auto turn = state ? std::unique_lock<std::timed_mutex>() : full_windows_.take(*request_.abort);
+    if (!state) {
+        state = state_of(samples, n);
     }
     request_.on_segment = [&](const WhisperSegment & segment) { accept(segment); };
     const DecodingOutcome outcome = attempt(state, 0, false);
     result.fallbacks.insert(result.fallbacks.end(), outcome.fallbacks.begin(), outcome.fallbacks.end());
 }
 
-State Transcription::fresh_state() const {
-    const bool samples = options_.temperature > 0 || options_.temperature_increment > 0;
+// With the spectrogram of the samples in it.
+State Transcription::state_of(const float * samples, size_t n) const {
+    const bool chance = options_.temperature > 0 || options_.temperature_increment > 0;
     State state(
-        new_state(request_.context, std::max(request_.beam_size, samples ? options_.best_of : 1), *request_.abort));
+        new_state(request_.context, std::max(request_.beam_size, chance ? options_.best_of : 1), *request_.abort));
     if (!state) {
         throw Error("E_LIMIT", "not enough memory to transcribe", "Use a smaller model, or fewer calls side by side.");
+    }
+    if (whisper_pcm_to_mel_with_state(request_.context, state.get(), samples, int(n), options_.threads) != 0) {
+        throw Error("E_LIMIT", "not enough memory for the spectrogram of the audio", "Cut it into shorter files.");
+    }
+    if (!short_context_) {  // a shorter window is not one of openai's models
+        pad_spectrogram(state.get(), n);
     }
     return state;
 }
@@ -270,7 +326,7 @@ WhisperResult WhisperEngine::transcribe(const float * samples, size_t n, const W
                                         const SegmentCallback & on_segment, const std::atomic<bool> & abort) {
     const std::string language = impl_->language_code(options);
     check_samples(samples, n);
-    Transcription transcription(impl_->context, impl_->info, options,
+    Transcription transcription(impl_->context, impl_->full_windows, impl_->info, options,
                                 options.word_timestamps ? impl_->words_reader() : nullptr, on_segment, abort, language);
     transcription.result.audio_context = impl_->info.audio_context;
     if (options.vad_model.empty()) {

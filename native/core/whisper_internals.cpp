@@ -135,11 +135,20 @@ whisper_state * new_state(whisper_context * context, int decoders, const std::at
     if (!state) {
         return nullptr;
     }
+    ggml_backend_t first = state->backends.front();
+#ifdef VOICEGRPO_CUDA
+    // Compiled, not run. whisper.cpp goes on without a word on the CPU where it cannot open the GPU.
+    const bool expected = ggml_backend_dev_type(ggml_backend_get_device(first)) == GGML_BACKEND_DEVICE_TYPE_GPU;
+    const char * wanted = "the GPU";
+#else
     // Another device in front would cut the graphs into parts, and attention with them.
-    if (!is_packed_backend(state->backends.front())) {
-        const std::string name = ggml_backend_name(state->backends.front());
+    const bool expected = is_packed_backend(first);
+    const char * wanted = "the packed backend";
+#endif
+    if (!expected) {
+        const std::string name = ggml_backend_name(first);
         whisper_free_state(state);
-        throw Error("E_INTERNAL", "whisper.cpp computes on " + name + " before the packed backend");
+        throw Error("E_INTERNAL", "whisper.cpp computes on " + name + " before " + wanted);
     }
     // whisper.cpp itself asks only between one graph and the next.
     for (ggml_backend_t backend : state->backends) {
@@ -180,6 +189,15 @@ void renew_state(whisper_state * state) {
     state->result_all.clear();
     state->lang_id = 0;
     state->no_speech_prob = 0;
+}
+
+void pad_spectrogram(whisper_state * state, size_t n) {
+    whisper_mel & mel = state->mel;
+    const int frames = std::min(int(n / WHISPER_HOP_LENGTH), mel.n_len);
+    for (int band = 0; band < mel.n_mel; band++) {
+        float * row = mel.data.data() + size_t(band) * size_t(mel.n_len);
+        std::fill(row + frames, row + mel.n_len, 0.0f);
+    }
 }
 
 void NoSpeechProbability::begin_window() {

@@ -51,13 +51,18 @@ bool find_speech(whisper_vad_context * vad, const float * samples, size_t n, con
 
 // A state whose cache of keys and values fits `decoders` side by side: whisper_full makes one of twice the size where
 // it finds none, for cells that it can never come to use. Null: not enough memory.
-// Throws E_INTERNAL where another device than the packed backend comes first. `abort` must outlive the state: all that
-// is computed on it fails at the next node of a graph once it is set.
+// Throws E_INTERNAL where another device than the packed backend, or in the CUDA addon the GPU, comes first. `abort`
+// must outlive the state: all that is computed on it fails at the next node of a graph once it is set.
 whisper_state * new_state(whisper_context * context, int decoders, const std::atomic<bool> & abort);
 
 // Makes of a state that was used one that behaves as a new one does: whisper_full leaves its random generator, the
 // audio context and the prompt as they came to be.
 void renew_state(whisper_state * state);
+
+// Sets the spectrogram behind its n samples at 16 kHz to 0, as openai-whisper and faster-whisper pad it. whisper.cpp
+// pads the audio: silence is then the lowest level that the loudest frame leaves, and noisy speech is heard worse
+// (docs/benchmarks.md).
+void pad_spectrogram(whisper_state * state, size_t n);
 
 // openai-whisper's probability that nobody speaks: of <|nospeech|> after <|startoftranscript|>, in the prompt of a
 // window's first try. whisper.cpp's own is right where the prompt is <|startoftranscript|> alone. Of a longer prompt it

@@ -95,3 +95,25 @@ TEST(whisper_cross_attention_is_a_distribution_and_repeats) {
     CHECK(model.encode() == 0);
     CHECK(model.look().weights == first.weights);
 }
+
+TEST(whisper_spectrogram_is_zero_behind_its_samples) {
+    constexpr int FRAMES = 300, HEARD = 100;
+    Model model;
+    const int bands = whisper_model_n_mels(model.context.get());
+    std::vector<float> sound(size_t(FRAMES * bands)), padded(sound.size());
+    for (int i = 0; i < FRAMES * bands; i++) {
+        sound[size_t(i)] = std::sin(0.37f * float(i));
+        padded[size_t(i)] = i % FRAMES < HEARD ? sound[size_t(i)] : 0.0f;
+    }
+    const auto heard = [&](const std::vector<float> & mel, bool pad) {
+        whisper_context * context = model.context.get();
+        CHECK(whisper_set_mel_with_state(context, model.state.get(), mel.data(), FRAMES, bands) == 0);
+        if (pad) {
+            pad_spectrogram(model.state.get(), 160 * HEARD + 159);  // a part of a frame is none
+        }
+        CHECK(model.encode() == 0);
+        return model.look().weights;
+    };
+    CHECK(heard(sound, true) == heard(padded, false));
+    CHECK(heard(sound, true) != heard(sound, false));
+}

@@ -56,7 +56,7 @@ export async function serveModel(
   const { model = 'bundled' } = flags;
   const lines = new RequestLog(log, format);
   await using whisper = await Whisper.open(model, {
-    threads: Math.max(1, Math.floor(threads / parallel)),
+    threads,
     parallel,
     hub: { ...hubEnvironment(), ...(flags.offline && { offline: true }) },
     onNote: (line) => lines.note(line),

@@ -1,35 +1,23 @@
 /** `voicegrpo transcribe FILE...` */
 import { existsSync, mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname } from 'node:path';
 import { Command, Option } from 'clipanion';
 import { expandInputs } from '../audio/inputs.js';
-import { isSystemError, presentError, problem } from '../errors.js';
+import { problem, sentenceOf } from '../errors.js';
 import { VAD_MODEL, VAD_REPOSITORY } from '../hub/models.js';
 import { type Outcome, Transcriber } from '../pipeline/transcript.js';
-import { writeFileRenamed } from '../run/files.js';
-import { InOrder } from '../run/in-order.js';
+import { prepareDevice } from '../run/device.js';
 import { BUNDLED_WHISPER, modelFile } from '../run/inputs.js';
 import { Listening, Progress } from '../run/progress.js';
 import type { CueOptions } from '../transcription/cues.js';
 import type { Decoding } from '../transcription/decoding.js';
 import { doubtSentence } from '../transcription/doubt.js';
-import { type FileFormat, type Format, formatsOf, type TextFormat, writtenAs } from '../transcription/formats.js';
-import { failureJson, type Provenance, transcriptionJson } from '../transcription/json.js';
+import { type FileFormat, type Format, formatsOf } from '../transcription/formats.js';
 import { outputNames } from '../transcription/output-files.js';
+import { nameOf, openSink, type Transcribed } from '../transcription/sinks.js';
 import { BaseCommand } from './base.js';
 import { decimalNumber, oneOf, wholeNumber } from './options.js';
 import { serveModel } from './serve-model.js';
-
-type Transcribed = Extract<Outcome, { transcript: unknown }>;
-
-/** Where the results of recordings go. */
-interface Sink {
-  /** @param index in the inputs @returns what could not be written: a sentence each */
-  put(outcome: Outcome, index: number): string[];
-  /** Writes what waits for another recording, and what closes the whole. */
-  end(): void;
-}
 
 export class TranscribeCommand extends BaseCommand {
   static override paths = [['transcribe']];
@@ -73,6 +61,9 @@ export class TranscribeCommand extends BaseCommand {
   });
   offline = Option.Boolean('--offline', false, { description: 'make no request to the hub' });
   threads = Option.String('--threads', { description: 'default: all processors' });
+  device = Option.String('--device', 'auto', {
+    description: 'what computes: auto (a GPU where one can be used), cpu, cuda, cuda:N',
+  });
   noCache = Option.Boolean('--no-cache', false, { description: 'listen again, and keep nothing' });
 
   format = Option.Array('--format', {
@@ -101,7 +92,8 @@ export class TranscribeCommand extends BaseCommand {
     description: `a Silero model in ggml format, or a name on the hub; default: ${VAD_MODEL} of ${VAD_REPOSITORY}`,
   });
   window = Option.String('--window', {
-    description: "'full': the encoder sees 30 s; 'fitted': the clip and a margin, and 30 s where that gives trouble",
+    description:
+      "'fitted' (default): the encoder sees the clip and a margin, and 30 s where that gives trouble; 'full': always 30 s",
   });
   beamSize = Option.String('--beam-size', { description: '1 is greedy; default 5' });
   bestOf = Option.String('--best-of', { description: 'candidates where the temperature is above 0; default 5' });
@@ -143,21 +135,25 @@ export class TranscribeCommand extends BaseCommand {
     const { inputs, failures } = await expandInputs(this.inputs);
     if (inputs.length === 0) throw failures[0];
     this.checkCount(formats, inputs.length);
-    const openSink = this.sink(formats, inputs, cueOptions);
+    const fileFormats = formats.filter((format): format is FileFormat => format !== 'jsonl');
+    const names = this.toFiles ? outputNames(inputs, this.outputDir ?? null, fileFormats) : null;
+    if (this.outputDir !== undefined) makeFolder(this.outputDir);
 
     const progress = new Progress(this.context.stderr);
-    for (const failure of failures) this.note(firstLine(failure));
+    for (const failure of failures) this.note(sentenceOf(failure));
     const vadModel = this.vad || this.vadModel !== undefined ? await this.vadPath(progress, signal) : null;
     const model = await this.modelPath(progress, signal);
     const cache = this.noCache ? { cache: null } : {};
+    prepareDevice(this.device, ['whisper'], (line) => progress.line(line));
     using transcriber = await Transcriber.open({ ...asked, model, vadModel, threads, ...cache });
-    const sink = openSink(transcriber.provenance);
+    const writing = { formats, count: inputs.length, cueOptions, provenance: transcriber.provenance };
+    const sink = openSink(names, writing, (text) => this.context.stdout.write(text));
     const listening = new Listening(progress, inputs.length);
     let failed = failures.length > 0;
     const done = (outcome: Outcome, index: number) => {
       listening.done(nameOf(outcome.file));
       progress.end();
-      const complaints = 'error' in outcome ? [firstLine(outcome.error)] : [];
+      const complaints = 'error' in outcome ? [sentenceOf(outcome.error)] : [];
       if ('transcript' in outcome) this.tell(outcome);
       complaints.push(...sink.put(outcome, index));
       for (const complaint of complaints) this.note(complaint);
@@ -178,6 +174,7 @@ export class TranscribeCommand extends BaseCommand {
   private async runServer(signal: AbortSignal): Promise<number> {
     const progress = new Progress(this.context.stderr);
     const vadModel = this.vad || this.vadModel !== undefined ? await this.vadPath(progress, signal) : undefined;
+    prepareDevice(this.device, ['whisper'], (line) => progress.line(line));
     const {
       serve,
       inputs,
@@ -279,75 +276,6 @@ export class TranscribeCommand extends BaseCommand {
     }
   }
 
-  /** Where results go: files, and what stdout shows. */
-  private sink(formats: readonly Format[], inputs: readonly string[], cueOptions: CueOptions) {
-    const fileFormats = formats.filter((format): format is FileFormat => format !== 'jsonl');
-    const names = this.toFiles ? outputNames(inputs, this.outputDir ?? null, fileFormats) : null;
-    if (this.outputDir !== undefined) {
-      makeFolder(this.outputDir);
-    }
-    return (provenance: Provenance): Sink => {
-      const [format] = formats;
-      const line = (outcome: Outcome) => this.print(JSON.stringify(record(outcome, provenance)));
-      if (names !== null) {
-        return {
-          put: (outcome) => {
-            if (formats.includes('jsonl')) line(outcome);
-            if ('error' in outcome) return [];
-            const name = names.get(outcome.file) as string;
-            return writeFiles(name, fileFormats, outcome, provenance, cueOptions);
-          },
-          end: () => undefined,
-        };
-      }
-      if (format === 'jsonl') {
-        const put = (outcome: Outcome) => {
-          line(outcome);
-          return [];
-        };
-        return { put, end: () => undefined };
-      }
-      const { tell, close } =
-        format === 'json'
-          ? this.jsonArray(provenance)
-          : { tell: this.texts(format as TextFormat, inputs.length, cueOptions), close: () => undefined };
-      const inOrder = new InOrder<Outcome>(tell);
-      return {
-        put: (outcome, index) => {
-          inOrder.put(index, outcome);
-          return [];
-        },
-        end: () => {
-          inOrder.flush();
-          close();
-        },
-      };
-    };
-  }
-
-  /** A line for each record: with the tokens, an indented one would be hundreds of lines. */
-  private jsonArray(provenance: Provenance): { tell: (outcome: Outcome) => void; close: () => void } {
-    let before = '[\n';
-    return {
-      tell: (outcome) => {
-        this.context.stdout.write(`${before}${JSON.stringify(record(outcome, provenance))}`);
-        before = ',\n';
-      },
-      close: () => this.print(before === '[\n' ? '[\n]' : '\n]'),
-    };
-  }
-
-  private texts(format: TextFormat, count: number, cueOptions: CueOptions): (outcome: Outcome) => void {
-    return (outcome) => {
-      if ('error' in outcome) return;
-      this.context.stdout.write(
-        format === 'txt' && count > 1
-          ? `${nameOf(outcome.file)}: ${outcome.transcript.text.replace(/\s+/g, ' ')}`.trimEnd().concat('\n')
-          : writtenAs(format, outcome.transcript, cueOptions),
-      );
-    };
-  }
-
   private cueOptions(): CueOptions {
     const whole = (option: string, text: string | undefined) =>
       text === undefined ? undefined : wholeNumber(option, text, 1, 10_000);
@@ -447,52 +375,6 @@ function noFiles(): Error {
     got: 'neither',
     next: 'Name a file: voicegrpo transcribe recording.wav',
   });
-}
-
-function record(outcome: Outcome, provenance: Provenance): object {
-  const { file } = outcome;
-  return 'error' in outcome
-    ? failureJson(file, firstLine(outcome.error))
-    : transcriptionJson(file, outcome.transcript.audio, outcome.transcript, provenance);
-}
-
-/**
- * The files of one recording. One that cannot be written does not stop the others.
- *
- * @param name path without the format's extension
- * @returns what could not be written: a sentence each
- */
-function writeFiles(
-  name: string,
-  formats: readonly FileFormat[],
-  outcome: Transcribed,
-  provenance: Provenance,
-  cueOptions: CueOptions,
-): string[] {
-  const complaints: string[] = [];
-  for (const format of formats) {
-    const path = `${name}.${format}`;
-    const text =
-      format === 'json'
-        ? `${JSON.stringify(record(outcome, provenance))}\n`
-        : writtenAs(format, outcome.transcript, cueOptions);
-    try {
-      mkdirSync(dirname(name), { recursive: true });
-      writeFileRenamed(path, text);
-    } catch (error) {
-      if (!isSystemError(error)) throw error;
-      complaints.push(`${path}: not written: ${firstLine(error)}`);
-    }
-  }
-  return complaints;
-}
-
-function nameOf(file: string): string {
-  return file === '-' ? 'stdin' : file;
-}
-
-function firstLine(error: Error): string {
-  return presentError(error).text.split('\n')[0] as string;
 }
 
 /** @throws VoiceGrpoError E_USAGE */

@@ -5,7 +5,7 @@ import { quietPieces } from '../audio/pieces.js';
 import { type AudioStream, openInput, SAMPLE_RATE } from '../audio/stream.js';
 import { isDefect, problem, VoiceGrpoError } from '../errors.js';
 import type { NativeError, NativeWhisper } from '../native/addon.js';
-import { loadNative } from '../native/load.js';
+import { loadNative, usedDevice } from '../native/load.js';
 import { TranscriptCache } from '../transcription/cache.js';
 import { checkDecoding, type Decoding, decodingOf } from '../transcription/decoding.js';
 import { hear, type Listen, type RecordedPiece } from '../transcription/hearing.js';
@@ -65,7 +65,9 @@ export class Transcriber {
     cacheFolder: string | null,
   ) {
     const { model, vadModel } = options;
-    this.cache = new TranscriptCache(cacheFolder, [hashes.model, hashes.vad, loadNative().version().whisper]);
+    // Other rounding, now and then another word: what a GPU heard is kept apart from what the CPU heard.
+    const gpu = usedDevice().device === 'cpu' ? [] : ['cuda'];
+    this.cache = new TranscriptCache(cacheFolder, [hashes.model, hashes.vad, loadNative().version().whisper, ...gpu]);
     this.provenance = {
       decoding,
       model: { file: basename(model), sha256: hashes.model },

@@ -1,6 +1,6 @@
 /** The transcripts of many clips: from Whisper, or from the manifest where the configuration says so. */
 import type { Config } from '../config/load.js';
-import { presentError, problem } from '../errors.js';
+import { problem, sentenceOf } from '../errors.js';
 import type { Progress } from '../run/progress.js';
 import type { DoubtReason } from '../transcription/doubt.js';
 import type { Clip, TranscribedClip } from '../types.js';
@@ -54,7 +54,7 @@ export async function transcribeEach(
 
 function judged(outcome: Outcome): Heard {
   if ('error' in outcome) {
-    return { error: presentError(outcome.error).text.split('\n')[0] as string };
+    return { error: sentenceOf(outcome.error) };
   }
   const { text, note, doubts } = outcome.transcript;
   if (text === '') {

@@ -21,23 +21,24 @@ export type Decoding = Required<
   >
 >;
 
-/** A model whose window is shorter than Whisper's 30 s is not good enough for its scores to rank beams. */
+/** Encoder positions of Whisper's 30 s. A model of fewer is not good enough for its scores to rank beams, and has no window worth fitting. */
 const FULL_CONTEXT = 1500;
 
 /** What was asked for, and the engine's defaults for the rest. @param audioContext positions of the model's encoder */
 export function decodingOf(asked: Partial<Decoding>, audioContext: number): Decoding {
+  const whole = audioContext >= FULL_CONTEXT;
   return {
     language: 'auto',
     translate: false,
     initialPrompt: '',
-    beamSize: audioContext < FULL_CONTEXT ? 1 : 5,
+    beamSize: whole ? 5 : 1,
     bestOf: 5,
     temperature: 0,
     temperatureIncrement: 0.2,
     entropyThreshold: 2.4,
     logProbThreshold: -1,
     noSpeechThreshold: 0.6,
-    window: 'full',
+    window: whole ? 'fitted' : 'full',
     wordTimestamps: false,
     ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined)),
   };
