@@ -32,6 +32,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     vg::binding::register_policy(env, exports);
     vg::binding::register_benchmark(env, exports);
 #endif
+#ifdef VOICEGRPO_CUDA
+    vg::binding::register_devices(env, exports);
+#endif
     return exports;
 }
 

@@ -36,7 +36,10 @@ const settings = (values: Record<string, unknown>): FlagSetting[] =>
   }).map(([path, value]) => ({ flag: path, path, value }));
 
 /** Runs the loop; `stopAfter` aborts it as a signal would, after that step. */
-async function run(values: Record<string, unknown>, options: { path?: string; stopAfter?: number } = {}): Promise<Run> {
+async function run(
+  values: Record<string, unknown>,
+  options: { path?: string; stopAfter?: number; failAt?: number; begin?: boolean } = {},
+): Promise<Run> {
   const loaded = loadConfig('tiny', settings(values));
   const { config } = loaded;
   const { labels, train: training, heldOut } = await loadDataset(config.data.source, config.data, config.seed);
@@ -45,7 +48,7 @@ async function run(values: Record<string, unknown>, options: { path?: string; st
   const dataset = { labels, train: texts(training), heldOut: texts(heldOut), unheard: [] };
   const path = options.path ?? mkdtempSync(join(tmpdir(), 'voicegrpo-loop-'));
   const folder = runFolder(path);
-  const resume = options.path !== undefined;
+  const resume = options.path !== undefined && options.begin !== true;
   if (!resume) {
     createRun(folder, { loaded, manifest: {}, dataset });
   }
@@ -57,6 +60,9 @@ async function run(values: Record<string, unknown>, options: { path?: string; st
       if (name === 'accumulateGradient') {
         return async (request: GradientRequest) => {
           requests.push(request);
+          if (requests.length === options.failAt) {
+            throw Object.assign(new Error('cuda:0: out of memory'), { code: 'E_MEMORY', hint: '' });
+          }
           const result = await target.accumulateGradient(request);
           kept.push(`${result.keptPrompts}/${request.promptLengths.length}`);
           return result;
@@ -238,6 +244,23 @@ test('tried labels are beside the samples, teach only where they beat their grou
   const own = first.filter(({ sampled }) => sampled).map(({ reward }) => reward);
   const stats = metricsOf(path)[1] as StepStats;
   assert.ok(Math.abs((stats.reward as number) - own.reduce((sum, value) => sum + value, 0) / own.length) < 1e-9);
+});
+
+test('memory that runs out within a step: the steps before it are saved, and a resumed run ends as one that had enough', async () => {
+  const values = { 'grpo.max_steps': 5, 'output.save_steps': 100, 'stopping.eval_steps': 5 };
+  const whole = await run(values);
+  const path = mkdtempSync(join(tmpdir(), 'voicegrpo-loop-'));
+  let code = '';
+  try {
+    await run(values, { path, begin: true, failAt: 3 });
+  } catch (error) {
+    code = (error as { code: string }).code;
+  }
+  assert.is(code, 'E_MEMORY');
+  const resumed = await run(values, { path });
+  assert.match(resumed.notes[0] ?? '', /Resumed after step [1-4] /);
+  assert.equal(timeless(resumed.path), timeless(whole.path));
+  sameAdapters(resumed.path, whole.path);
 });
 
 test('a run resumes to the same bytes across the end of label exploration', async () => {

@@ -1,12 +1,14 @@
 #!/usr/bin/env node
 // Builds the addon (and, in a clone, the native tests) with CMake through cmake-js.
 //
-//   node tools/build.mjs [--if-needed] [--debug | --asan] [-DNAME=VALUE …]
+//   node tools/build.mjs [--if-needed] [--cuda | --debug | --asan] [-DNAME=VALUE …]
 //
 // Each variant has its own CMake tree, so that none rebuilds another's objects:
 //   release  build/cmake        -> build/Release/
+//   cuda     build/cmake-cuda   -> build/Release/voicegrpo-cuda.node, beside the CPU's
 //   debug    build/cmake-debug  -> build/Debug/
 //   asan     build/cmake-asan   -> build/Asan/
+// At install (--if-needed) VOICEGRPO_CUDA says whether the CUDA addon is built too: auto (default), on, off.
 // Plain JavaScript on Node's own modules: it runs before anything is compiled, also inside an installed package.
 
 import { spawnSync } from 'node:child_process';
@@ -15,17 +17,26 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { absolute, cudaPlan, findGpus, findNvcc } from './cuda.mjs';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const variants = {
   release: { tree: 'build/cmake', out: 'build/Release', config: 'Release', options: [] },
   debug: { tree: 'build/cmake-debug', out: 'build/Debug', config: 'Debug', options: [] },
+  cuda: {
+    tree: 'build/cmake-cuda',
+    out: 'build/Release',
+    config: 'Release',
+    addon: 'voicegrpo-cuda.node',
+    options: ['VOICEGRPO_CUDA=ON'],
+  },
   asan: { tree: 'build/cmake-asan', out: 'build/Asan', config: 'Debug', options: ['VOICEGRPO_SANITIZE=ON'] },
 };
 
+class BuildFailure extends Error {}
+
 function fail(message) {
-  process.stderr.write(`voicegrpo build: ${message}\n`);
-  process.exit(1);
+  throw new BuildFailure(message);
 }
 
 function parseArguments(args) {
@@ -33,20 +44,22 @@ function parseArguments(args) {
   for (const arg of args) {
     if (arg === '--if-needed') parsed.ifNeeded = true;
     else if (arg === '--debug') parsed.variant = 'debug';
+    else if (arg === '--cuda') parsed.variant = 'cuda';
     else if (arg === '--asan') parsed.variant = 'asan';
     else if (/^-D\w+=/.test(arg)) parsed.options.push(arg.slice(2));
-    else fail(`unknown argument ${arg}; known are --if-needed, --debug, --asan and -DNAME=VALUE`);
+    else fail(`unknown argument ${arg}; known are --if-needed, --cuda, --debug, --asan and -DNAME=VALUE`);
   }
   return parsed;
 }
 
 /** Every file whose change must lead to a new build. */
 function* inputs() {
-  for (const name of ['CMakeLists.txt', 'package.json', 'tools/build.mjs']) yield path.join(root, name);
+  for (const name of ['CMakeLists.txt', 'package.json', 'tools/build.mjs', 'tools/cuda.mjs'])
+    yield path.join(root, name);
   for (const folder of ['cmake', 'native']) {
     for (const entry of fs.readdirSync(path.join(root, folder), { recursive: true, withFileTypes: true })) {
       const file = path.join(entry.parentPath ?? entry.path, entry.name);
-      if (entry.isFile() && /\.(cpp|c|h|cu|cmake)$/.test(entry.name)) yield file;
+      if (entry.isFile() && /\.(cpp|c|h|cu|cuh|cmake)$/.test(entry.name)) yield file;
       else if (entry.isDirectory()) yield file; // a file that went away changes its folder's time
     }
   }
@@ -118,8 +131,8 @@ function cmakeJs(args) {
 }
 
 function build({ variant, ifNeeded, options }) {
-  const { tree, out, config, options: own } = variants[variant];
-  const addon = path.join(root, out, 'voicegrpo.node');
+  const { tree, out, config, options: own, addon: file = 'voicegrpo.node' } = variants[variant];
+  const addon = path.join(root, out, file);
   if (ifNeeded && isFresh(addon)) {
     process.stdout.write(`voicegrpo build: ${path.relative(root, addon)} is up to date\n`);
     return;
@@ -155,4 +168,36 @@ function build({ variant, ifNeeded, options }) {
   }
 }
 
-build(parseArguments(process.argv.slice(2)));
+/** The CUDA addon as VOICEGRPO_CUDA and this machine want it. At install a fault of it is only told where nobody asked for it. */
+function buildCuda(parsed, setting) {
+  const list = process.env.VOICEGRPO_CUDA_ARCHITECTURES;
+  const plan = cudaPlan({ setting, list, nvcc: findNvcc(), gpus: findGpus() });
+  if (!plan.build) {
+    if (plan.fault) fail(`the CUDA addon cannot be built: ${plan.reason}`);
+    process.stdout.write(`voicegrpo build: without CUDA: ${plan.reason}\n`);
+    return;
+  }
+  const own = [`VOICEGRPO_CUDA_ARCHITECTURES=${plan.architectures}`, `CMAKE_CUDA_COMPILER=${absolute(plan.nvcc)}`];
+  try {
+    build({ ...parsed, variant: 'cuda', options: [...own, ...parsed.options] });
+  } catch (error) {
+    if (setting === 'on' || !(error instanceof BuildFailure)) throw error;
+    process.stdout.write(
+      `voicegrpo build: without CUDA: ${error.message}\nThe CPU addon is there. Try again with npm run build:cuda.\n`,
+    );
+  }
+}
+
+try {
+  const parsed = parseArguments(process.argv.slice(2));
+  if (parsed.variant === 'cuda') {
+    buildCuda(parsed, 'on');
+  } else {
+    build(parsed);
+    if (parsed.ifNeeded && parsed.variant === 'release') buildCuda(parsed, process.env.VOICEGRPO_CUDA || undefined);
+  }
+} catch (error) {
+  if (!(error instanceof BuildFailure)) throw error;
+  process.stderr.write(`voicegrpo build: ${error.message}\n`);
+  process.exitCode = 1;
+}

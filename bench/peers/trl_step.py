@@ -26,6 +26,7 @@ def arguments():
     parser.add_argument("--lora-r", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     return parser.parse_args()
 
 
@@ -61,6 +62,12 @@ def reward(completions, **_):
     return torch.rand(len(completions)).tolist()
 
 
+def synchronize():
+    """A GPU is given work and goes on by itself: the clock must wait for it."""
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+
+
 class Alternate(transformers.TrainerCallback):
     """Waits for a line before each step but the first, and tells how long the step took."""
 
@@ -70,9 +77,11 @@ class Alternate(transformers.TrainerCallback):
                 say(peak_rss_bytes=peak_rss_bytes())
                 sys.stdout.flush()
                 os._exit(0)  # the trainer has no way to leave before a step
+        synchronize()
         self.start = time.perf_counter()
 
     def on_step_end(self, _args, state, control, **_):
+        synchronize()
         seconds = time.perf_counter() - self.start
         if state.global_step == 1:
             say(
@@ -119,7 +128,7 @@ def main():
             temperature=1.0,
             gradient_checkpointing=False,
             bf16=False,
-            use_cpu=True,
+            use_cpu=args.device == "cpu",
             save_strategy="no",
             logging_strategy="no",
             report_to=[],

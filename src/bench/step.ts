@@ -10,6 +10,7 @@ import { bestRate } from './products.js';
 
 export interface StepOptions {
   model: string; // GGUF
+  device: string; // name, as in a run's manifest
   type: 'auto' | ProductType;
   prompts: number; // B
   generations: number; // G
@@ -20,6 +21,8 @@ export interface StepOptions {
   steps: number; // measured ones
   seed: number;
 }
+
+type BenchWork = Omit<StepOptions, 'steps' | 'device'>;
 
 /** Seconds of one step. The parts add up to `total`; `lora` and `attention` are shares of the four passes, not added. */
 export interface StepTimes {
@@ -61,11 +64,12 @@ const TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj',
 export interface StepBench {
   readonly baseType: string;
   readonly flops: number; // of one step
+  readonly parameters: number;
   step(): Promise<StepTimes>;
   close(): void;
 }
 
-export async function openStepBench(options: Omit<StepOptions, 'steps'>, signal?: AbortSignal): Promise<StepBench> {
+export async function openStepBench(options: BenchWork, signal?: AbortSignal): Promise<StepBench> {
   const policy = await loadNative().openPolicy(options.model, { type: options.type, threads: options.threads });
   const adapter = policy.createAdapter({
     rank: options.loraR,
@@ -76,6 +80,7 @@ export async function openStepBench(options: Omit<StepOptions, 'steps'>, signal?
   let step = 0;
   return {
     baseType: policy.info.baseType,
+    parameters: policy.info.parameters,
     flops: stepFlops(policy, adapter, options),
     step: () => oneStep(policy, adapter, options, step++, signal),
     close: () => {
@@ -127,7 +132,7 @@ export async function benchStep(
 async function oneStep(
   policy: NativePolicy,
   adapter: NativeAdapter,
-  { prompts: B, generations: G, promptTokens: P, completionTokens: L, seed }: Omit<StepOptions, 'steps'>,
+  { prompts: B, generations: G, promptTokens: P, completionTokens: L, seed }: BenchWork,
   step: number,
   signal?: AbortSignal,
 ): Promise<StepTimes> {
@@ -248,7 +253,7 @@ function randomTokens(policy: NativePolicy, count: number, seed: number, step: n
  * Multiplications and additions of the matrix products when nothing is computed twice: each prompt once for its group, the
  * passes forward and backward, logits and their expectation at completion positions only.
  */
-function stepFlops(policy: NativePolicy, adapter: NativeAdapter, o: Omit<StepOptions, 'steps'>): number {
+function stepFlops(policy: NativePolicy, adapter: NativeAdapter, o: BenchWork): number {
   const tokens = o.prompts * (o.promptTokens + o.generations * (o.completionTokens - 1));
   const headRows = o.prompts * (1 + o.generations * (o.completionTokens - 1));
   const lora = adapter.tensors.reduce((sum, { shape: [rows, columns] }) => sum + rows * columns, 0);

@@ -13,6 +13,10 @@ export interface Config {
    */
   threads: number;
   /**
+   * What computes: auto (a GPU where one can be used), cpu, cuda, cuda:N.
+   */
+  device: string;
+  /**
    * Spoken clips and how they are divided.
    */
   data: {

@@ -13,6 +13,7 @@ export type NativeErrorCode =
   | 'E_AUDIO' // not audio, truncated, empty, or a format that is not supported
   | 'E_MODEL' // a model file that cannot be read or is not what was expected
   | 'E_LIMIT' // a request beyond the model's context or the available memory
+  | 'E_MEMORY' // a GPU's memory is not enough
   | 'E_NUMERIC' // NaN or infinity where a finite number belongs; names tensor and layer
   | 'E_CLOSED' // a call on a closed handle
   | 'E_ABORTED' // the AbortSignal fired
@@ -369,7 +370,35 @@ export interface ProductRate {
   repetitions: number;
 }
 
+/** What the CUDA runtime says; no device is touched for it. */
+export interface CudaProbe {
+  runtime: number; // version of the build: 1000 · major + 10 · minor
+  driver: number; // newest version that the driver serves; 0: no driver
+  error: string; // name of the CUDA error; '' for none
+  message: string;
+  devices: CudaDevice[];
+  architectures: string; // that kernels were compiled for, '80 90'
+  computes: { whisper: boolean; policy: boolean }; // what this build does on the GPU
+}
+
+export interface CudaDevice {
+  index: number;
+  name: string;
+  computeCapability: string; // '9.0'
+  totalMemory: number; // bytes
+}
+
+export interface CudaOpened {
+  error: string; // name of the CUDA error; '': the device can be used
+  message: string;
+  freeMemory: number; // bytes, beside the context
+}
+
 export interface Native {
+  /** In the CUDA addon alone, like `openDevice`. */
+  devices?(): CudaProbe;
+  /** Makes a context on a device; what is opened from then on is on it. */
+  openDevice?(options: { index: number }): CudaOpened;
   version(): { addon: string; ggml: string; whisper: string; cpu: string };
   /** Opens WAV, MP3, FLAC, Ogg Vorbis or Opus, recognised by content: the descriptor of a regular file, or its bytes, which are copied. */
   openAudio(source: number | Uint8Array, signal?: AbortSignal): Promise<NativeAudio>;
