@@ -75,10 +75,12 @@ export function createPromptBuilder(
 
 /** One line, without anything that a tokenizer would read as a control token. */
 export function plain(transcript: string): string {
-  return transcript
-    .replace(/\s+/gu, ' ')
-    .trim()
-    .replace(/<(?=\/?[A-Za-z_|][\w|]*>)/gu, '< ');
+  return withoutControlTokens(transcript.replace(/\s+/gu, ' ').trim());
+}
+
+/** A blank takes from '<end_of_turn>' and the like what makes them a token. */
+export function withoutControlTokens(text: string): string {
+  return text.replace(/<(?=\/?[A-Za-z_|][\w|]*>)/gu, '< ');
 }
 
 function filled(text: string, values: Record<string, string>): string {

@@ -1,5 +1,5 @@
 import type { RewardInput } from '../types.js';
-import { predictedLabel } from './words.js';
+import { mentionedLabels, predictedLabel, quoted } from './words.js';
 
 /** Predictions that the balance reward looks back on, for each label. */
 export const BALANCE_WINDOW_PER_LABEL = 64;
@@ -20,9 +20,31 @@ export function datasetBalance({
     return 0;
   }
   const expected = labelShares[predicted] ?? 0;
-  const share = recentPredictions.filter((label) => label === predicted).length / recentPredictions.length;
   if (expected === 0) {
     return -1;
   }
-  return Math.min(1, Math.max(-1, (expected - share) / expected));
+  return Math.min(1, Math.max(-1, (expected - recentShare(predicted, recentPredictions)) / expected));
+}
+
+function recentShare(predicted: string, recentPredictions: readonly string[]): number {
+  return recentPredictions.filter((label) => label === predicted).length / recentPredictions.length;
+}
+
+/** Why datasetBalance() gives an answer its value, in words. */
+export function explainDatasetBalance({
+  completion,
+  labels,
+  labelShares,
+  recentPredictions,
+}: Pick<RewardInput, 'completion' | 'labels' | 'labelShares' | 'recentPredictions'>): string {
+  const predicted = predictedLabel(completion, labels);
+  if (predicted === null) {
+    const mentioned = mentionedLabels(completion, labels);
+    return mentioned.length === 0 ? 'no label stands in the answer' : `names ${quoted(mentioned)}, so it predicts none`;
+  }
+  if (recentPredictions.length === 0) {
+    return 'nothing was predicted yet';
+  }
+  const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
+  return `'${predicted}' is ${percent(labelShares[predicted] ?? 0)} of the clips and ${percent(recentShare(predicted, recentPredictions))} of the last ${recentPredictions.length} predictions`;
 }

@@ -1,5 +1,5 @@
 import type { RewardInput } from '../types.js';
-import { answeredLabel, mentionedLabels, words } from './words.js';
+import { answeredLabel, mentionedLabels, quoted, wordCount, words } from './words.js';
 
 /** 1 for one word that is a label; 0.5 if a label stands among other words; −0.25 past ten words without one; else 0. */
 export function formatCompliance({ completion, labels }: Pick<RewardInput, 'completion' | 'labels'>): number {
@@ -10,4 +10,17 @@ export function formatCompliance({ completion, labels }: Pick<RewardInput, 'comp
     return 0.5;
   }
   return words(completion).length > 10 ? -0.25 : 0;
+}
+
+/** Why formatCompliance() gives an answer its value, in words. */
+export function explainFormatCompliance({ completion, labels }: Pick<RewardInput, 'completion' | 'labels'>): string {
+  const answered = answeredLabel(completion, labels);
+  if (answered !== null) {
+    return `the answer is the label '${answered}'`;
+  }
+  const mentioned = mentionedLabels(completion, labels);
+  if (mentioned.length > 0) {
+    return `${quoted(mentioned)} among ${wordCount(completion)}`;
+  }
+  return `${wordCount(completion)} without a label${words(completion).length > 10 ? ', more than 10' : ''}`;
 }

@@ -1,13 +1,13 @@
 /** The rewards: pure functions of one answer, in [−1, 1]. Importing this loads no addon. */
 import type { RewardInput } from '../types.js';
-import { confidence } from './confidence.js';
-import { datasetBalance } from './dataset-balance.js';
-import { exactMatch } from './exact-match.js';
-import { formatCompliance } from './format-compliance.js';
-import { lengthPenalty } from './length-penalty.js';
+import { confidence, explainConfidence } from './confidence.js';
+import { datasetBalance, explainDatasetBalance } from './dataset-balance.js';
+import { exactMatch, explainExactMatch } from './exact-match.js';
+import { explainFormatCompliance, formatCompliance } from './format-compliance.js';
+import { explainLengthPenalty, lengthPenalty } from './length-penalty.js';
 
 export type { RewardInput } from '../types.js';
-export { confidence, HEDGES } from './confidence.js';
+export { confidence, HEDGES, hedgesIn } from './confidence.js';
 export { BALANCE_WINDOW_PER_LABEL, datasetBalance } from './dataset-balance.js';
 export { exactMatch } from './exact-match.js';
 export { formatCompliance } from './format-compliance.js';
@@ -26,4 +26,14 @@ export const BUILT_IN_REWARDS = {
   length_penalty: lengthPenalty,
 } as const satisfies Record<string, (input: RewardInput) => number>;
 
+/** A built-in reward's name. */
 export type BuiltInReward = keyof typeof BUILT_IN_REWARDS;
+
+/** Why a built-in reward gives an answer its value, in words: which phrases, how many words. */
+export const REWARD_REASONS: Readonly<Record<BuiltInReward, (input: RewardInput) => string>> = {
+  exact_match: explainExactMatch,
+  format_compliance: explainFormatCompliance,
+  confidence: explainConfidence,
+  dataset_balance: explainDatasetBalance,
+  length_penalty: explainLengthPenalty,
+};

@@ -46,3 +46,15 @@ export function predictedLabel(completion: string, labels: readonly string[]): s
   const mentioned = mentionedLabels(completion, labels);
   return mentioned.length === 1 ? (mentioned[0] as string) : null;
 }
+
+/** 'a', 'b' and 'c' */
+export function quoted(names: readonly string[]): string {
+  const marked = names.map((name) => `'${name}'`);
+  return marked.length < 2 ? marked.join('') : `${marked.slice(0, -1).join(', ')} and ${marked.at(-1)}`;
+}
+
+/** '1 word', '3 words' */
+export function wordCount(completion: string): string {
+  const { length } = words(completion);
+  return `${length} word${length === 1 ? '' : 's'}`;
+}
