@@ -17,7 +17,13 @@ import {
   snapshotAdapter,
   writeCheckpoint,
 } from '../src/pipeline/checkpoint.js';
-import { diagnose } from '../src/pipeline/diagnosis.js';
+import {
+  constantRewards,
+  diagnose,
+  diagnoseEvaluations,
+  diagnoseUpdates,
+  type StepSummary,
+} from '../src/pipeline/diagnosis.js';
 import { classificationScores } from '../src/pipeline/evaluate.js';
 import { afterEvaluation, INITIAL_STOPPING, type StoppingState } from '../src/pipeline/stopping.js';
 import { writeFolderAtomic } from '../src/run/files.js';
@@ -78,17 +84,84 @@ test('stopping: patience counts evaluations without a gain of min_delta', () => 
   assert.match(reached.stop ?? '', 'reached the target');
 });
 
+const healthy: StepSummary = {
+  deadShare: 0.5,
+  exactMatch: 0.5,
+  predictedShares: { a: 0.5, b: 0.5 },
+  constantRewards: { exact_match: false, style: false },
+  reward: 0.5,
+  meanLength: 3,
+};
+const thrice = (changes: Partial<StepSummary>) => {
+  const one = { ...healthy, ...changes };
+  return diagnose([one, one, one], ['a', 'b']);
+};
+
 test('diagnoses: collapsed, dead, solved, healthy', () => {
-  const step = (deadShare: number, exactMatch: number, a: number) => ({
-    deadShare,
-    exactMatch,
-    predictedShares: { a, b: 1 - a },
-  });
-  const of = (one: ReturnType<typeof step>) => diagnose([one, one, one], ['a', 'b']).join('\n');
-  assert.match(of(step(1, 0.5, 1)), /collapsed to one label.*'a'[\s\S]*all groups are dead.*gradient is zero/);
-  assert.match(of(step(1, 1, 0.5)), 'every answer is right');
-  assert.is(of(step(0.5, 0.5, 0.5)), '');
-  assert.equal(diagnose([step(1, 0, 1), step(1, 0, 1)], ['a', 'b']), []);
+  const of = (deadShare: number, exactMatch: number, a: number) =>
+    thrice({ deadShare, exactMatch, predictedShares: { a, b: 1 - a } })
+      .map(({ text }) => text)
+      .join('\n');
+  assert.match(of(1, 0.5, 1), /collapsed to one label.*'a'[\s\S]*all groups are dead.*gradient is zero/);
+  assert.match(of(1, 1, 0.5), 'every answer is right');
+  assert.is(of(0.5, 0.5, 0.5), '');
+  const dead = { ...healthy, deadShare: 1 };
+  assert.equal(diagnose([dead, dead], ['a', 'b']), []);
+});
+
+test('diagnoses: dead groups name the rewards that never varied', () => {
+  const constant = constantRewards({ one: Float64Array.of(1, 1, 0, 0), two: Float64Array.of(1, 1, 0, 1) }, 2);
+  assert.equal(constant, { one: true, two: false }, 'a difference between prompts is none within a group');
+  const text = (constantRewards: Record<string, boolean>) => thrice({ deadShare: 1, constantRewards })[0]?.text ?? '';
+  assert.match(text({ style: true, exact_match: false }), /: .*'style' never varied\. Try/);
+  assert.not.match(text({ style: true, exact_match: false }), 'exact_match');
+  assert.match(
+    text({ style: true, exact_match: true }),
+    /No reward varied: 'style', 'exact_match'\. Try.*rewards lint/,
+  );
+  assert.match(text({ style: true }), "The only reward, 'style', never varied");
+  assert.not.match(text({ style: false }), 'style');
+});
+
+test('diagnoses: a zero gradient is told only where answers differed', () => {
+  const zero = { live: true, gradNorm: 0 };
+  assert.equal(
+    diagnoseUpdates([zero, zero, zero]).map(({ key }) => key),
+    ['zero gradient'],
+  );
+  assert.equal(diagnoseUpdates([zero, zero]), []);
+  assert.equal(diagnoseUpdates([zero, { live: false, gradNorm: 0 }, zero]), [], 'dead groups have no gradient');
+  assert.equal(diagnoseUpdates([zero, zero, { live: true, gradNorm: 1e-9 }]), []);
+});
+
+test('diagnoses: answers grow; the key stays while the figures change', () => {
+  const lengths = (...values: number[]) =>
+    diagnose(
+      values.map((meanLength) => ({ ...healthy, meanLength })),
+      ['a', 'b'],
+    );
+  const [found] = lengths(4, 4, 4, 4, 4, 10, 10, 10, 10, 10);
+  assert.match(found?.text ?? '', /answers grow: 10\.0 tokens on average, 4\.0 in the first 5/);
+  const [later] = lengths(4, 4, 4, 4, 4, 12, 12, 12, 12, 12);
+  assert.is(later?.key, found?.key);
+  assert.is.not(later?.text, found?.text);
+  assert.equal(lengths(1, 1, 1, 1, 1, 3, 3, 3, 3, 3), [], 'two tokens more are no trouble');
+  assert.equal(lengths(40, 40, 40, 40, 40, 50, 50, 50, 50, 50), [], 'nor is a quarter more');
+  assert.equal(lengths(4, 4, 4, 4, 10, 10, 10, 10, 10), [], 'too few generations');
+});
+
+test('diagnoses: gamed where reward rises and held-out accuracy stays below its peak, beyond noise', () => {
+  const of = (n: number, ...pairs: [accuracy: number, trainReward: number | null][]) =>
+    diagnoseEvaluations(pairs.map(([accuracy, trainReward]) => ({ n, accuracy, trainReward })));
+  const [gamed] = of(100, [0.5, null], [0.8, 0.4], [0.7, 0.6], [0.7, 0.7]);
+  assert.is(gamed?.key, 'gamed');
+  assert.match(gamed?.text ?? '', /0\.400 → 0\.700.*0\.800 → 0\.700, n 100/);
+  assert.equal(of(100, [0.5, null], [0.8, 0.4], [0.6, 0.6], [0.78, 0.7]), [], 'one bad evaluation');
+  assert.equal(of(100, [0.5, null], [0.8, 0.4], [0.77, 0.6], [0.77, 0.7]), [], 'less than a standard error, 0.04');
+  assert.equal(of(10_000, [0.5, null], [0.8, 0.4], [0.78, 0.6], [0.78, 0.7]), [], 'less than 0.03');
+  assert.equal(of(100, [0.5, null], [0.8, 0.4], [0.6, 0.3], [0.6, 0.3]), [], 'the reward fell too');
+  assert.is(of(100, [0.8, null], [0.6, 0.4], [0.6, 0.5]).length, 0, 'the reward of before is that of the first steps');
+  assert.is(of(100, [0.8, null], [0.6, 0.4], [0.6, 0.5], [0.6, 0.6])[0]?.key, 'gamed');
 });
 
 test('accuracy, macro-F1 and the confusion matrix with its column other', () => {

@@ -1,14 +1,11 @@
 /** voicegrpo doctor: what this installation has, and with --online what the hub answers. */
-import { availableParallelism, totalmem } from 'node:os';
 import { Command, Option } from 'clipanion';
-import { presentError } from '../errors.js';
+import { failed, localChecks } from '../doctor/checks.js';
 import type { Hub } from '../hub/client.js';
 import { hubEnvironment } from '../hub/environment.js';
-import { findModel, modelName, sizeOf } from '../hub/models.js';
-import { loadNative } from '../native/load.js';
+import { cachedModels, findModel, modelName, sizeOf } from '../hub/models.js';
 import { VOICEBENCH } from '../pipeline/sources.js';
 import { hubFiles, openTable, shardsOf } from '../pipeline/table.js';
-import { cacheFolder } from '../pipeline/transcript.js';
 import { Progress } from '../run/progress.js';
 import { BaseCommand } from './base.js';
 import { megabytes } from './data-command.js';
@@ -19,17 +16,14 @@ const MODELS = [
   ['whisper', 'base'],
 ] as const;
 
-interface Check {
-  name: string;
-  ok: boolean;
-  found: string;
-}
+const MARKS = { ok: 'ok  ', warning: 'WARN', failure: 'FAIL' } as const;
 
 export class DoctorCommand extends BaseCommand {
   static override paths = [['doctor']];
   static override usage = Command.Usage({
     description:
-      'What this installation has; with --online also what the hub answers, from footers and listings alone.',
+      'What this installation has and what to do about it; with --online also what the hub answers, from footers and listings alone.',
+    details: 'Exit code 1 with a failure, 0 with warnings alone. It works where the addon does not load.',
   });
 
   online = Option.Boolean('--online', false, { description: 'Ask the hub; less than 1 MB a file is read.' });
@@ -37,27 +31,25 @@ export class DoctorCommand extends BaseCommand {
 
   protected async run(signal: AbortSignal): Promise<number> {
     const progress = new Progress(this.context.stderr);
-    const checks: Check[] = [];
+    const checks = await localChecks();
     const check = async (name: string, work: () => string | Promise<string>) => {
       try {
-        checks.push({ name, ok: true, found: await work() });
+        checks.push({ name, severity: 'ok', found: await work(), fix: null });
       } catch (error) {
         signal.throwIfAborted();
-        checks.push({ name, ok: false, found: presentError(error).text });
+        checks.push(failed(name, error));
       }
     };
-    await check('node', () => process.versions.node);
-    await check('addon', () => {
-      const { addon, ggml, whisper, cpu } = loadNative().version();
-      return `${addon}, ggml ${ggml}, whisper.cpp ${whisper}, kernel ${cpu}`;
+    await check('models', async () => {
+      await using hub = this.openHub(progress, true);
+      const models = cachedModels(hub.cache).map(({ repository, file }) => `${repository}:${file}`);
+      return models.length === 0 ? 'none in the cache; the bundled ones need none' : models.join(', ');
     });
-    await check('machine', () => `${availableParallelism()} processors, ${(totalmem() / 1e9).toFixed(1)} GB`);
-    await check('own cache', () => cacheFolder());
     await check('hub', () => {
       const { endpoint, cache, token, offline } = hubEnvironment();
       return `${endpoint}, ${token === null ? 'no token' : 'with a token'}${offline ? ', offline' : ''}, cache ${cache}`;
     });
-    if (this.online && checks.at(-1)?.ok === true) {
+    if (this.online && checks.at(-1)?.severity === 'ok') {
       await using hub = this.openHub(progress, false);
       for (const [kind, name] of MODELS) {
         await check(`model ${name}`, async () => {
@@ -68,16 +60,16 @@ export class DoctorCommand extends BaseCommand {
       }
       await check('data voicebench', () => this.voiceBench(hub, signal, check));
     }
-    const failed = checks.filter(({ ok }) => !ok).length;
     if (this.json) {
       this.print(JSON.stringify(checks));
     } else {
       const width = Math.max(...checks.map(({ name }) => name.length));
-      for (const { name, ok, found } of checks) {
-        this.print(`${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(width)}  ${found.replaceAll('\n', ' ')}`);
+      for (const { name, severity, found, fix } of checks) {
+        this.print(`${MARKS[severity]} ${name.padEnd(width)}  ${found}`.trimEnd());
+        if (fix !== null) this.print(`${' '.repeat(MARKS.ok.length + width + 3)}${fix}`);
       }
     }
-    return failed > 0 ? 1 : 0;
+    return checks.some(({ severity }) => severity === 'failure') ? 1 : 0;
   }
 
   /** Tree and footers of each dataset; sizes of row groups say what a row costs. */
