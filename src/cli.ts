@@ -5,6 +5,9 @@ import { Builtins, Cli } from 'clipanion';
 import { BenchOpsCommand } from './commands/bench-ops.js';
 import { BenchStepCommand } from './commands/bench-step.js';
 import { ClassifyCommand } from './commands/classify.js';
+import { CompletionCommand } from './commands/completion.js';
+import { ConfigPrintCommand } from './commands/config-print.js';
+import { ConfigSchemaCommand } from './commands/config-schema.js';
 import { ConvertCommand } from './commands/convert.js';
 import { DataListCommand } from './commands/data-list.js';
 import { DataPreviewCommand } from './commands/data-preview.js';
@@ -14,9 +17,14 @@ import { EvalCommand } from './commands/eval.js';
 import { ExportCommand } from './commands/export.js';
 import { ModelsListCommand } from './commands/models-list.js';
 import { ModelsPullCommand } from './commands/models-pull.js';
+import { ReplayCommand } from './commands/replay.js';
+import { ReportCommand } from './commands/report.js';
+import { RewardsLintCommand } from './commands/rewards-lint.js';
+import { RewardsTestCommand } from './commands/rewards-test.js';
 import { TrainCommand } from './commands/train.js';
 import { TranscribeCommand } from './commands/transcribe.js';
 import { explainUsageError } from './commands/usage-error.js';
+import { WatchCommand } from './commands/watch.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -31,15 +39,23 @@ for (const command of [
   TrainCommand,
   EvalCommand,
   ClassifyCommand,
+  ReportCommand,
+  WatchCommand,
   TranscribeCommand,
   DataListCommand,
   DataPreviewCommand,
   DataPullCommand,
   ModelsListCommand,
   ModelsPullCommand,
+  RewardsTestCommand,
+  RewardsLintCommand,
+  ReplayCommand,
+  ConfigPrintCommand,
+  ConfigSchemaCommand,
   ConvertCommand,
   ExportCommand,
   DoctorCommand,
+  CompletionCommand,
   BenchStepCommand,
   BenchOpsCommand,
 ]) {

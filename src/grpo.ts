@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import type { Config } from './config/load.js';
 import { problem } from './errors.js';
 import type { NativeAdapter, NativePolicy } from './native/addon.js';
+import { isShortage } from './native/memory.js';
 import { advantagesOf } from './pipeline/advantages.js';
 import {
   type AdapterConfig,
@@ -33,7 +34,15 @@ import {
   writeCheckpoint,
 } from './pipeline/checkpoint.js';
 import { clipsOfGeneration, labelShares } from './pipeline/data.js';
-import { diagnose, type StepSummary } from './pipeline/diagnosis.js';
+import {
+  constantRewards,
+  diagnose,
+  diagnoseEvaluations,
+  diagnoseUpdates,
+  type EvaluationSummary,
+  type StepSummary,
+  type UpdateSummary,
+} from './pipeline/diagnosis.js';
 import { type EvaluationContext, evaluate } from './pipeline/evaluate.js';
 import { activeTokenCount, lossWeights, windowTokens } from './pipeline/loss-weights.js';
 import { createPromptBuilder } from './pipeline/prompt.js';
@@ -42,10 +51,11 @@ import { learningRateFactor, temperatureAt } from './pipeline/schedule.js';
 import { afterEvaluation, INITIAL_STOPPING } from './pipeline/stopping.js';
 import { BALANCE_WINDOW_PER_LABEL, predictedLabel } from './rewards/index.js';
 import { score, type WeightedReward } from './rewards/weighted.js';
+import { advantageShares } from './run/advantage-share.js';
 import { json, writeFileAtomic, writeFolderAtomic } from './run/files.js';
 import { appendLines, type RunFolder, type StoredDataset, truncateLines } from './run/folder.js';
 import { lengthMetrics, rewardMetrics, StepMetrics, samplingGapMetrics } from './run/metrics.js';
-import type { Evaluation, Group, Rollout, StepStats } from './types.js';
+import type { Evaluation, Group, RewardInput, Rollout, ScoredBatch, StepStats } from './types.js';
 
 export interface TrainSetup {
   config: Config;
@@ -66,6 +76,29 @@ export interface TrainObserver {
   evaluated(name: 'before' | 'held-out' | 'after', evaluation: Evaluation, step: number): void;
   /** A sentence for the person who watches. */
   note(text: string): void;
+  /** What one generation became, before it is used. It is waited for; what it throws ends the run. */
+  generated?(generation: Generated): void | Promise<void>;
+  /** A checkpoint is written. */
+  saved?(step: number): void;
+  /** The last evaluation is done; the adapter is still open. */
+  finished?(context: EvaluationContext, adapter: NativeAdapter, before: Evaluation, after: Evaluation): Promise<void>;
+}
+
+/** The groups of one generation with what was computed of them. N answers, those of a group next to each other. */
+export interface Generated {
+  step: number;
+  temperature: number;
+  /** As it is before the update. */
+  adapter: NativeAdapter;
+  groups: readonly Group[];
+  inputs: readonly RewardInput[]; // [N]
+  scored: ScoredBatch;
+  advantages: Float64Array; // [N]
+  dead: readonly boolean[]; // [groups]
+  /** Weight of each token of an answer in the loss. */
+  weights: Float32Array; // [N]
+  /** Their lines of completions.jsonl; none where they are not logged. */
+  lines: readonly object[]; // [N]
 }
 
 export interface TrainResult {
@@ -109,7 +142,11 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   const partsPerGeneration = grpo.steps_per_generation ?? accumulation;
   const microStepsPerGeneration = partsPerGeneration * grpo.num_iterations;
   const epsilonHigh = grpo.epsilon_high ?? grpo.epsilon;
-  const files = { metrics: join(folder.path, 'metrics.jsonl'), completions: join(folder.path, 'completions.jsonl') };
+  const files = {
+    metrics: join(folder.path, 'metrics.jsonl'),
+    completions: join(folder.path, 'completions.jsonl'),
+    evaluations: join(folder.path, 'evaluations.jsonl'),
+  };
   const seconds = { train: 0, eval: 0 };
 
   using adapter = policy.createAdapter({
@@ -150,11 +187,15 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   }
   truncateLines(files.metrics, checkpoint === null ? -1 : state.step);
   truncateLines(files.completions, checkpoint === null ? -1 : state.step);
+  truncateLines(files.evaluations, checkpoint === null ? -1 : state.step);
 
   const heldOut = async (name: 'before' | 'held-out' | 'after', of: NativeAdapter | null): Promise<Evaluation> => {
     const start = performance.now();
     const result = await evaluate(evaluation, of, dataset.heldOut, rewards, shares);
     seconds.eval += (performance.now() - start) / 1000;
+    if (name !== 'before' || checkpoint === null) {
+      appendLines(files.evaluations, [{ step: state.step, name, ...result }]);
+    }
     observer.evaluated(name, result, state.step);
     return result;
   };
@@ -191,6 +232,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     );
     writeFolderAtomic(folder.last, adapterFiles(snapshotAdapter(adapter), adapterConfig));
     writeFolderAtomic(folder.best, adapterFiles(best ?? snapshotAdapter(adapter), adapterConfig));
+    observer.saved?.(state.step);
   };
 
   /** True where the next step generates anew: only there does a checkpoint hold all that is needed to go on. */
@@ -202,29 +244,41 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   let truncatedPrompts = 0;
   let generation: Generation | null = null;
   const summaries: StepSummary[] = [];
+  const updates: UpdateSummary[] = [];
+  const evaluations: EvaluationSummary[] = [{ n: before.n, accuracy: before.accuracy, trainReward: null }];
+  let judged = 0; // generations that an evaluation has followed
   const told = new Set<string>();
   const firstStep = state.step + 1;
+  let whole = state; // of the last step that was made; `state` runs ahead of it within a step
+  /** Memory that runs out within a step costs this step alone: the adapter changes only at its end. */
+  const savingWhole = <T>(part: Promise<T>): Promise<T> =>
+    part.catch((error: unknown) => {
+      if (isShortage(error) && whole.step >= firstStep && atBoundary(whole.step)) {
+        state = whole;
+        save(false);
+        observer.note(`Step ${whole.step + 1} was not made; all before it is saved. Go on with --resume.`);
+      }
+      throw error;
+    });
 
   for (let step = firstStep; !ended(step - 1); step++) {
     const stepStart = performance.now();
     const metrics = new StepMetrics();
     const completions: object[] = [];
     adapter.zeroGradient();
+    whole = state;
     let loss = 0;
+    let live = false;
 
     for (let k = 0; k < accumulation; k++) {
       const microStep = (step - 1) * accumulation + k;
       if (generation === null || microStep % microStepsPerGeneration === 0) {
-        generation = await generate(
-          step,
-          Math.floor(microStep / microStepsPerGeneration),
-          accumulation - k,
-          metrics,
-          completions,
-        );
+        const index = Math.floor(microStep / microStepsPerGeneration);
+        generation = await savingWhole(generate(step, index, accumulation - k, metrics, completions));
       }
       const part = generation.parts[microStep % partsPerGeneration] as MicroBatch;
-      loss += await gradient(part, generation.temperature, metrics);
+      live ||= part.dead.includes(false);
+      loss += await savingWhole(gradient(part, generation.temperature, metrics));
     }
 
     // update
@@ -253,6 +307,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       });
     }
     state = { ...state, step };
+    updates.push({ live, gradNorm });
     metrics.add('loss', loss);
     metrics.add('grad_norm', gradNorm);
     metrics.add('learning_rate', learningRate);
@@ -267,15 +322,23 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       const result = await heldOut('held-out', adapter);
       evaluated = evaluationMetrics(result);
       judge(step, result);
+      const since = summaries.slice(judged).map(({ reward }) => reward);
+      judged = summaries.length;
+      const trainReward = since.length === 0 ? null : since.reduce((sum, reward) => sum + reward, 0) / since.length;
+      evaluations.push({ n: result.n, accuracy: result.accuracy, trainReward });
     }
     const stats = { step, ...metrics.result(), ...evaluated };
     appendLines(files.metrics, [stats]);
     appendLines(files.completions, completions);
     observer.step(stats, grpo.max_steps);
-    for (const sentence of diagnose(summaries, labels)) {
-      if (!told.has(sentence)) {
-        told.add(sentence);
-        observer.note(`Step ${step}: ${sentence}`);
+    for (const { key, text } of [
+      ...diagnose(summaries, labels),
+      ...diagnoseUpdates(updates),
+      ...diagnoseEvaluations(evaluations),
+    ]) {
+      if (!told.has(key)) {
+        told.add(key);
+        observer.note(`Step ${step}: ${text}`);
       }
     }
     if (ended(step) || (atBoundary(step) && step % config.output.save_steps === 0)) {
@@ -301,6 +364,7 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
     join(folder.path, 'evaluation.json'),
     json({ best_step: state.stopping.best?.step ?? null, before, after }),
   );
+  await observer.finished?.(evaluation, adapter, before, after);
   return result(after);
 
   function result(after: Evaluation | null): TrainResult {
@@ -396,6 +460,9 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       ),
     };
     rewardMetrics(metrics, scoredOwn);
+    for (const [name, share] of Object.entries(advantageShares(scored, rewards, size, step))) {
+      metrics.add(`rewards/${name}/advantage_share`, share);
+    }
     const predicted = own.map((n) => predictedLabel((rollouts[n] as Rollout).text, labels));
     state = {
       ...state,
@@ -419,6 +486,9 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       deadShare,
       exactMatch: exact === undefined ? null : exact.reduce((sum, value) => sum + value, 0) / exact.length,
       predictedShares,
+      constantRewards: constantRewards(scored.values, size),
+      reward: scoredOwn.totals.reduce((sum, value) => sum + value, 0) / own.length,
+      meanLength: own.reduce((sum, n) => sum + (rollouts[n] as Rollout).tokens.length, 0) / own.length,
     });
     if (config.output.log_completions) {
       for (const [n, rollout] of rollouts.entries()) {
@@ -483,6 +553,18 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
       };
       parts.push(part);
     }
+    await observer.generated?.({
+      step,
+      temperature,
+      adapter,
+      groups,
+      inputs,
+      scored,
+      advantages,
+      dead,
+      weights: Float32Array.from(parts.flatMap((part) => [...part.weights])),
+      lines: completions.slice(-rollouts.length),
+    });
     return { parts, temperature };
   }
 

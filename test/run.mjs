@@ -121,5 +121,6 @@ if (filter === '') {
   }
 }
 for (const complaint of complaints) console.log(`FAIL ${complaint}`);
+console.log('skipped: the pages in a browser; npm run test:browser opens them in Chromium');
 console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exitCode = failed === 0 ? 0 : 1;

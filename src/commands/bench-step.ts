@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { Command, Option } from 'clipanion';
 import { PRODUCT_TYPES } from '../bench/products.js';
 import { benchStep, type StepBenchmark } from '../bench/step.js';
+import { prepareDevice } from '../run/device.js';
 import { BUNDLED_POLICY } from '../run/inputs.js';
 import { BaseCommand } from './base.js';
 import { oneOf, wholeNumber } from './options.js';
@@ -27,15 +28,18 @@ export class BenchStepCommand extends BaseCommand {
   completionTokens = Option.String('--completion-tokens', '16');
   loraR = Option.String('--lora-r', '16');
   threads = Option.String('--threads', String(availableParallelism()));
+  device = Option.String('--device', 'cpu', { description: 'auto, cpu, cuda or cuda:N' });
   steps = Option.String('--steps', '5', { description: 'measured steps, after one that is not' });
   seed = Option.String('--seed', '42');
   json = Option.Boolean('--json', false, { description: 'one JSON object on stdout and nothing else' });
 
   protected async run(signal: AbortSignal): Promise<number> {
     const number = (name: string, text: string, most: number, least = 1) => wholeNumber(`--${name}`, text, least, most);
+    const device = prepareDevice(this.device, ['policy'], (line) => this.note(line));
     const result = await benchStep(
       {
         model: this.model,
+        device,
         type: oneOf('--type', this.type, ['auto', ...PRODUCT_TYPES]),
         prompts: number('prompts', this.prompts, 1024),
         generations: number('generations', this.generations, 1024),

@@ -37,7 +37,7 @@ export class ClassifyCommand extends ConfigCommand {
   adapter = Option.String('--adapter', 'best', { description: "'best', 'last', or 'none' for the base model." });
 
   constructor() {
-    super(['policy.model', 'whisper.model', 'whisper.language', 'threads', 'evaluation.batch_size']);
+    super(['policy.model', 'whisper.model', 'whisper.language', 'threads', 'device', 'evaluation.batch_size']);
   }
 
   protected async run(signal: AbortSignal): Promise<number> {

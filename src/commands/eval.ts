@@ -18,6 +18,7 @@ const FLAGS = [
   'whisper.model',
   'whisper.language',
   'threads',
+  'device',
   'evaluation.batch_size',
 ];
 

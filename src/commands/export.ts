@@ -53,7 +53,12 @@ export class ExportCommand extends ConfigCommand {
     requireFree(output, this.overwrite);
     const progress = this.progress();
     await using hub = this.hub(progress);
-    using run = await openTrainedRun(this.directory, choice, this.settings(), { hub, progress, signal });
+    using run = await openTrainedRun(
+      this.directory,
+      choice,
+      [...this.settings(), { flag: '--device', path: 'device', value: 'cpu' }],
+      { hub, progress, signal },
+    );
     let transfer: Transfer | undefined;
     try {
       const result = await exportRun(run, {

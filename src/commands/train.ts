@@ -7,11 +7,14 @@ import { loadNative } from '../native/load.js';
 import { hashFile } from '../pipeline/data.js';
 import { findDataset } from '../pipeline/sources.js';
 import { type SuspectCounts, transcribeDataset } from '../pipeline/transcripts.js';
+import { reportObserver } from '../report/observer.js';
 import { loadRewards } from '../rewards/weighted.js';
+import { deviceOfManifest, prepareDevice } from '../run/device.js';
 import {
   checkNewRun,
   createRun,
   differingSettings,
+  FREE_SETTINGS,
   isRun,
   openRun,
   runFolder,
@@ -66,6 +69,7 @@ export class TrainCommand extends ConfigCommand {
     const fetchDataset = resume ? null : await findDataset(config.data, config.seed, context);
     const { files, origins } = fetchModels === null ? await modelsOfRun(path, context) : await fetchModels();
     const threads = threadCount(config);
+    const device = prepareDevice(config.device, ['policy', 'whisper'], (line) => progress.line(line));
     const native = loadNative();
     // Before the clips, so that a bad model file is known at once and not after minutes of listening.
     using policy = await native.openPolicy(files.policy, { type: config.policy.base_type, threads });
@@ -100,7 +104,7 @@ export class TrainCommand extends ConfigCommand {
       };
       const manifest = {
         versions: { node: process.versions.node, ...native.version() },
-        device: 'cpu',
+        device,
         threads,
         seed: config.seed,
         files,
@@ -129,7 +133,7 @@ export class TrainCommand extends ConfigCommand {
       folder,
       resume,
       signal,
-      observer: this.observer(progress),
+      observer: { ...this.observer(progress), ...reportObserver(folder, dataset, (text) => progress.line(text)) },
     });
     progress.end();
     this.report(result, path, transcribeSeconds, suspect, progress);
@@ -152,7 +156,7 @@ export class TrainCommand extends ConfigCommand {
       return loadConfig(this.config ?? 'default', settings); // killed before the folder was made: begin
     }
     const stored = openRun(directory).loaded;
-    const free = settings.filter(({ path }) => path === 'threads' || path === 'output.dir');
+    const free = settings.filter(({ path }) => FREE_SETTINGS.has(path));
     if (this.config !== undefined || free.length < settings.length) {
       // Without --config only the flags can differ: the rest is the run's own.
       const different =
@@ -178,6 +182,8 @@ export class TrainCommand extends ConfigCommand {
     if (typeof threads === 'number') {
       config.threads = threads;
     }
+    const device = free.find(({ path }) => path === 'device')?.value;
+    config.device = typeof device === 'string' ? device : deviceOfManifest(openRun(directory).manifest);
     return { ...stored, config };
   }
 

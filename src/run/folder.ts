@@ -168,16 +168,18 @@ function damaged(where: string, got: string): Error {
   });
 }
 
+/** Settings with which a run may be resumed otherwise than it began. */
+export const FREE_SETTINGS: ReadonlySet<string> = new Set(['threads', 'device', 'output.dir']);
+
 /** Settings in which two configurations differ, where a difference would change the run. */
 export function differingSettings(a: Config, b: Config): string[] {
-  const free = new Set(['threads', 'output.dir']);
   const flatten = (value: unknown, path: string): [string, string][] =>
     value !== null && typeof value === 'object' && !Array.isArray(value)
       ? Object.entries(value).flatMap(([key, child]) => flatten(child, path === '' ? key : `${path}.${key}`))
       : [[path, JSON.stringify(value)]];
   const other = new Map(flatten(b, ''));
   return flatten(a, '')
-    .filter(([path, value]) => !free.has(path) && other.get(path) !== value)
+    .filter(([path, value]) => !FREE_SETTINGS.has(path) && other.get(path) !== value)
     .map(([path]) => path);
 }
 

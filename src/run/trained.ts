@@ -8,6 +8,7 @@ import { readAdapter, restoreAdapter } from '../pipeline/checkpoint.js';
 import { labelShares } from '../pipeline/data.js';
 import type { EvaluationContext } from '../pipeline/evaluate.js';
 import { createPromptBuilder } from '../pipeline/prompt.js';
+import { prepareDevice } from './device.js';
 import { openRun, type RunFolder, type StoredDataset } from './folder.js';
 import { fileOfRun, type ModelContext, modelFile, policyOfRun, threadCount } from './inputs.js';
 
@@ -61,6 +62,7 @@ export async function openTrainedRun(
     context,
   );
   const threads = threadCount(config);
+  prepareDevice(given('device') ? config.device : 'auto', ['policy', 'whisper'], (line) => context.progress.line(line));
   const policy = await loadNative().openPolicy(policyFile, { type: config.policy.base_type, threads });
   let adapter: NativeAdapter | null = null;
   try {
