@@ -27,7 +27,7 @@ const work = mkdtempSync(join(tmpdir(), 'voicegrpo-browser-'));
 const run = join(work, 'tiny');
 const pictures = process.env.SCREENSHOTS;
 if (pictures) mkdirSync(pictures, { recursive: true });
-const browser = await puppeteer.launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
+const browser = await puppeteer.launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
 
 function train(): ReturnType<typeof spawn> {
   return spawn(
@@ -95,12 +95,12 @@ test('a page that is watched fills while the run goes on, and lives through a re
   assert.match(await page.$eval('main', (main) => main.textContent ?? ''), /has not begun/);
   const training = train();
   const ended = once(training, 'exit');
-  await page.waitForSelector('.plot canvas', { timeout: 120_000 });
+  await page.waitForSelector('.plot canvas', { timeout: 300_000 });
   await first.stop();
-  await page.waitForFunction("document.getElementById('link').textContent.includes('lost')", { timeout: 20_000 });
+  await page.waitForFunction("document.getElementById('link').textContent.includes('lost')", { timeout: 60_000 });
   await using second = await watchRun({ run, port: first.port, interval: 200 });
   assert.is((await ended)[0], 0);
-  await page.waitForFunction("document.querySelector('.state').textContent.includes('finished')", { timeout: 30_000 });
+  await page.waitForFunction("document.querySelector('.state').textContent.includes('finished')", { timeout: 300_000 });
   assert.ok((await inkedCharts(page)) >= 10);
   assert.equal(
     faults.filter((fault) => !/ERR_(CONNECTION|INCOMPLETE|EMPTY|NETWORK)/.test(fault)),
