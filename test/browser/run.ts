@@ -27,7 +27,10 @@ const work = mkdtempSync(join(tmpdir(), 'voicegrpo-browser-'));
 const run = join(work, 'tiny');
 const pictures = process.env.SCREENSHOTS;
 if (pictures) mkdirSync(pictures, { recursive: true });
-const browser = await puppeteer.launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+const browser = await puppeteer.launch({
+  executablePath: chromium,
+  args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
+});
 
 function train(): ReturnType<typeof spawn> {
   return spawn(
