@@ -7,10 +7,11 @@
  */
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { Readable, Writable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { problem, VoiceGrpoError } from './errors.js';
 import { Hub } from './hub/client.js';
 import { type HubEnvironment, hubEnvironment } from './hub/environment.js';
+import { lineStream } from './library/lines.js';
 import type { NativeWhisper, WhisperWord } from './native/addon.js';
 import { loadNative } from './native/load.js';
 import { modelFile } from './run/inputs.js';
@@ -106,7 +107,11 @@ export class Whisper {
     const { onNote, signal } = options;
     return abortable(signal, async () => {
       await using hub = new Hub(options.hub ?? hubEnvironment(), { note: (line) => onNote?.(line) });
-      const file = await modelFile('whisper', model, { hub, progress: new Progress(lineStream(onNote)), signal });
+      const file = await modelFile('whisper', model, {
+        hub,
+        progress: new Progress(lineStream((line) => onNote?.(line))),
+        signal,
+      });
       if (!existsSync(file)) {
         throw problem({
           code: 'E_MODEL',
@@ -270,17 +275,4 @@ async function abortable<T>(signal: AbortSignal | undefined, run: () => Promise<
 
 function aborted(signal: AbortSignal): VoiceGrpoError {
   return new VoiceGrpoError('The transcription was aborted.', { code: 'E_ABORTED', cause: signal.reason });
-}
-
-/** What Progress writes, a line at a time. */
-function lineStream(onLine: ((line: string) => void) | undefined): Writable {
-  return new Writable({
-    decodeStrings: false,
-    write(text: string, _encoding, done) {
-      for (const line of text.split('\n')) {
-        if (line !== '') onLine?.(line);
-      }
-      done();
-    },
-  });
 }

@@ -17,7 +17,7 @@ namespace vg {
 
 struct DecodingRequest {
     whisper_context * context = nullptr;
-    whisper_state * state = nullptr;         // fresh or renewed, with the stretch's mel spectrogram in it
+    whisper_state * state = nullptr;         // fresh, with the stretch's mel spectrogram in it
     CrossAttentionReader * words = nullptr;  // null: no word timestamps
     const WhisperOptions * options = nullptr;
     std::string language;   // ISO code

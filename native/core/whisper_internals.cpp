@@ -179,18 +179,6 @@ whisper_state * new_state(whisper_context * context, int decoders, const std::at
     return state;
 }
 
-void renew_state(whisper_state * state) {
-    for (int j = 0; j < WHISPER_MAX_DECODERS; j++) {
-        state->decoders[j].rng = std::mt19937(j);
-    }
-    state->exp_n_audio_ctx = 0;
-    state->prompt_past0.clear();
-    state->prompt_past1.clear();
-    state->result_all.clear();
-    state->lang_id = 0;
-    state->no_speech_prob = 0;
-}
-
 void pad_spectrogram(whisper_state * state, size_t n) {
     whisper_mel & mel = state->mel;
     const int frames = std::min(int(n / WHISPER_HOP_LENGTH), mel.n_len);

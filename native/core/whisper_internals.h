@@ -55,10 +55,6 @@ bool find_speech(whisper_vad_context * vad, const float * samples, size_t n, con
 // must outlive the state: all that is computed on it fails at the next node of a graph once it is set.
 whisper_state * new_state(whisper_context * context, int decoders, const std::atomic<bool> & abort);
 
-// Makes of a state that was used one that behaves as a new one does: whisper_full leaves its random generator, the
-// audio context and the prompt as they came to be.
-void renew_state(whisper_state * state);
-
 // Sets the spectrogram behind its n samples at 16 kHz to 0, as openai-whisper and faster-whisper pad it. whisper.cpp
 // pads the audio: silence is then the lowest level that the loudest frame leaves, and noisy speech is heard worse
 // (docs/benchmarks.md).

@@ -89,7 +89,7 @@ export function measureGroups({ size, rewards, correct }: ScoredGroups): GroupMe
 }
 
 /** Deviations from the mean of the group, times a factor. */
-function centred(values: ArrayLike<number>, size: number, factor = 1): Float64Array {
+export function centred(values: ArrayLike<number>, size: number, factor = 1): Float64Array {
   const result = new Float64Array(values.length);
   for (let start = 0; start < values.length; start += size) {
     const own = Array.from({ length: size }, (_, g) => values[start + g] as number);
@@ -125,7 +125,7 @@ function flat(values: Float64Array): boolean {
   return values.every((value) => value === 0);
 }
 
-function dot(a: Float64Array, b: Float64Array): number {
+export function dot(a: Float64Array, b: Float64Array): number {
   return a.reduce((total, value, i) => total + value * (b[i] as number), 0);
 }
 

@@ -1,5 +1,6 @@
 /** Which reward the advantages come from. */
 
+import { centred, dot } from '../lint/measures.js';
 import { ramp } from '../pipeline/schedule.js';
 import type { WeightedReward } from '../rewards/weighted.js';
 import type { ScoredBatch } from '../types.js';
@@ -26,15 +27,4 @@ export function advantageShares(
       return [name, variance > 1e-12 ? share : Number.NaN];
     }),
   );
-}
-
-function centred(values: Float64Array, size: number): Float64Array {
-  return values.map((value, n) => {
-    const from = n - (n % size);
-    return value - values.subarray(from, from + size).reduce((sum, other) => sum + other, 0) / size;
-  });
-}
-
-function dot(a: Float64Array, b: Float64Array): number {
-  return a.reduce((sum, value, n) => sum + value * (b[n] as number), 0);
 }
