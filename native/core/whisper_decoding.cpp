@@ -34,7 +34,7 @@ struct SegmentParts {
 class Decoding {
   public:
     explicit Decoding(DecodingRequest & request)
-        : request_(request), no_speech_(request.context, request.state),
+        : request_(request), no_speech_(request.context, request.state), encoder_memory_(request.state),
           tries_(whisper_n_len_from_state(request.state)) {}
 
     DecodingOutcome run();
@@ -52,6 +52,7 @@ class Decoding {
 
     DecodingRequest & request_;
     NoSpeechProbability no_speech_;
+    EncoderMemory encoder_memory_;
     WhisperTries tries_;
     Window window_;
     double last_end_ = 0;  // s in the stretch: where the last word ended
@@ -159,6 +160,7 @@ whisper_full_params Decoding::params() {
             return false;
         }
         decoding.no_speech_.begin_window();
+        decoding.encoder_memory_.begin_window();
         return true;
     };
     params.abort_callback = [](void * self) {
@@ -175,6 +177,7 @@ whisper_full_params Decoding::params() {
         auto & decoding = *static_cast<Decoding *>(self);
         if (n_said == 0) {
             decoding.guarded([&] { decoding.no_speech_.give(); });
+            decoding.encoder_memory_.encoded();
         }
         if (decoding.request_.one_try && decoding.text_rambles(said, n_said)) {
             decoding.rambles_.store(true);
@@ -339,6 +342,7 @@ DecodingOutcome Decoding::run() {
         request_.state = nullptr;
     } else {
         no_speech_.stop();
+        encoder_memory_.stop();
     }
     if (failure_) {
         std::rethrow_exception(failure_);

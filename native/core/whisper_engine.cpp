@@ -1,7 +1,6 @@
 #include "whisper_engine.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <mutex>
 
@@ -51,30 +50,10 @@ void check_samples(const float * samples, size_t n) {
     }
 }
 
-// One at a time. A fitted window takes half the memory of a full one, and few have to be heard again: calls side by
-// side need little more than their fitted windows if they do that in turns.
-class Turns {
-  public:
-    // Throws E_ABORTED.
-    std::unique_lock<std::timed_mutex> take(const std::atomic<bool> & abort) {
-        std::unique_lock<std::timed_mutex> turn(mutex_, std::defer_lock);
-        while (!turn.try_lock_for(std::chrono::milliseconds(20))) {
-            if (abort.load()) {
-                throw Error("E_ABORTED", "the transcription was aborted");
-            }
-        }
-        return turn;
-    }
-
-  private:
-    std::timed_mutex mutex_;
-};
-
 }  // namespace
 
 struct WhisperEngine::Impl {
     whisper_context * context = nullptr;
-    Turns full_windows;
     WhisperInfo info;
     std::string path;
     std::once_flag words_once;
@@ -167,11 +146,10 @@ namespace {
 // The call of transcribe() while it runs.
 class Transcription {
   public:
-    Transcription(whisper_context * context, Turns & full_windows, const WhisperInfo & info,
-                  const WhisperOptions & options, CrossAttentionReader * words, const SegmentCallback & on_segment,
-                  const std::atomic<bool> & abort, std::string language)
-        : full_windows_(full_windows), info_(info), options_(options), on_segment_(on_segment),
-          language_(std::move(language)) {
+    Transcription(whisper_context * context, const WhisperInfo & info, const WhisperOptions & options,
+                  CrossAttentionReader * words, const SegmentCallback & on_segment, const std::atomic<bool> & abort,
+                  std::string language)
+        : info_(info), options_(options), on_segment_(on_segment), language_(std::move(language)) {
         request_.context = context;
         request_.words = words;
         request_.options = &options;
@@ -195,7 +173,6 @@ class Transcription {
     DecodingOutcome attempt(State & state, int audio_context, bool one_try);
     void accept(const WhisperSegment & segment);
 
-    Turns & full_windows_;
     const WhisperInfo & info_;
     const WhisperOptions & options_;
     const SegmentCallback & on_segment_;
@@ -247,7 +224,6 @@ void Transcription::hear_stretch(const float * samples, size_t n, double begin) 
         language_ = before;
         state.reset();
     }
-    const auto turn = state ? std::unique_lock<std::timed_mutex>() : full_windows_.take(*request_.abort);
     if (!state) {
         state = state_of(samples, n);
     }
@@ -326,7 +302,7 @@ WhisperResult WhisperEngine::transcribe(const float * samples, size_t n, const W
                                         const SegmentCallback & on_segment, const std::atomic<bool> & abort) {
     const std::string language = impl_->language_code(options);
     check_samples(samples, n);
-    Transcription transcription(impl_->context, impl_->full_windows, impl_->info, options,
+    Transcription transcription(impl_->context, impl_->info, options,
                                 options.word_timestamps ? impl_->words_reader() : nullptr, on_segment, abort, language);
     transcription.result.audio_context = impl_->info.audio_context;
     if (options.vad_model.empty()) {

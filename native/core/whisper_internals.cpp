@@ -5,6 +5,7 @@
 #include "whisper.cpp"
 
 #include "error.h"
+#include "memory_pages.h"
 #include "packed_backend.h"
 #include "whisper_internals.h"
 
@@ -45,6 +46,17 @@ whisper_alignment_heads_preset known_heads(whisper_context & context) {
         }
     }
     return WHISPER_AHEADS_N_TOP_MOST;
+}
+
+void return_buffer(ggml_backend_buffer_t buffer) {
+    if (buffer && ggml_backend_buffer_is_host(buffer)) {
+        return_pages(ggml_backend_buffer_get_base(buffer), ggml_backend_buffer_get_size(buffer));
+    }
+}
+
+// Of all that the graph of `tensor` computed.
+void return_graph(const ggml_tensor * tensor) {
+    return_buffer(tensor->view_src ? tensor->view_src->buffer : tensor->buffer);
 }
 
 }  // namespace
@@ -176,6 +188,7 @@ whisper_state * new_state(whisper_context * context, int decoders, const std::at
         return nullptr;
     }
     state->kv_self_n_dec = decoders;
+    return_buffer(state->kv_self.buffer);  // zeros, most of them for tokens that are never said
     return state;
 }
 
@@ -243,6 +256,32 @@ void NoSpeechProbability::stop() {
         listening_ = false;
     }
 }
+
+void EncoderMemory::begin_window() {
+    convolved_ = false;
+    used_ = true;
+    ggml_backend_sched_set_eval_callback(
+        state_->sched_encode.sched,
+        [](ggml_tensor * node, bool ask, void * self) {
+            auto & memory = *static_cast<EncoderMemory *>(self);
+            if (ask) {  // the first copy is of what the convolutions gave, transposed
+                return !memory.convolved_ && node->op == GGML_OP_CONT;
+            }
+            memory.convolved_ = true;
+            return_graph(memory.state_->embd_conv);
+            return true;
+        },
+        this);
+}
+
+void EncoderMemory::encoded() {
+    if (used_) {
+        used_ = false;
+        return_graph(state_->embd_enc);
+    }
+}
+
+void EncoderMemory::stop() { ggml_backend_sched_set_eval_callback(state_->sched_encode.sched, nullptr, nullptr); }
 
 bool detect_language(whisper_context * context, whisper_state * state, int audio_context, int threads, int n,
                      std::vector<float> & probabilities) {

@@ -88,6 +88,27 @@ class NoSpeechProbability {
     double probability_ = 0;
 };
 
+// The encoder's memory goes back to the system as soon as it has been used: with the base model 16 MB of the
+// convolutions before the first layer, and 35 MB of the layers, which whisper.cpp would keep while it decodes.
+class EncoderMemory {
+  public:
+    // A state that is freed before must not be stopped any more.
+    explicit EncoderMemory(whisper_state * state) : state_(state) {}
+    EncoderMemory(const EncoderMemory &) = delete;
+
+    // Before the encoder runs.
+    void begin_window();
+    // Once the decoder has run, which reads only the keys and values that were made of the encoder's output.
+    void encoded();
+    // Lets go of the state, once whisper_full is done.
+    void stop();
+
+  private:
+    whisper_state * state_;
+    bool convolved_ = false;
+    bool used_ = false;
+};
+
 // Probability of each of the first n languages, by whisper.cpp's ids, over the beginning of the spectrogram in `state`.
 // audio_context as in whisper_full_params. False where the computation failed or was aborted.
 bool detect_language(whisper_context * context, whisper_state * state, int audio_context, int threads, int n,
