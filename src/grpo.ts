@@ -187,7 +187,11 @@ export async function train(setup: TrainSetup): Promise<TrainResult> {
   }
   truncateLines(files.metrics, checkpoint === null ? -1 : state.step);
   truncateLines(files.completions, checkpoint === null ? -1 : state.step);
-  truncateLines(files.evaluations, checkpoint === null ? -1 : state.step);
+  truncateLines(
+    files.evaluations,
+    checkpoint === null ? -1 : state.step,
+    ({ name }: { step: number; name: string }) => name !== 'after',
+  );
 
   const heldOut = async (name: 'before' | 'held-out' | 'after', of: NativeAdapter | null): Promise<Evaluation> => {
     const start = performance.now();

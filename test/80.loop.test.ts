@@ -127,6 +127,11 @@ test('a run that is stopped and resumed ends with the bytes of one that was not'
   assert.equal(resumed.result.after, whole.result.after);
   const completions = (path: string) => readFileSync(join(path, 'completions.jsonl'), 'utf8');
   assert.is(completions(resumed.path), completions(whole.path));
+  const evaluations = (path: string) => readFileSync(join(path, 'evaluations.jsonl'), 'utf8');
+  assert.is(evaluations(resumed.path), evaluations(whole.path));
+  const again = await run({ 'grpo.max_steps': 6 }, { path: whole.path });
+  assert.is(again.result.steps, 6);
+  assert.is(evaluations(again.path), evaluations(resumed.path), 'a finished run that is resumed is evaluated once');
 });
 
 test('with reuse of answers (μ = 2) too', async () => {

@@ -3,7 +3,7 @@ import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFi
 import { dirname, join, resolve } from 'node:path';
 import { type Config, checkStoredConfig, type LoadedConfig } from '../config/load.js';
 import { problem } from '../errors.js';
-import type { Clip, StepStats, TranscribedClip } from '../types.js';
+import type { Clip, TranscribedClip } from '../types.js';
 import { json, writeFileAtomic } from './files.js';
 
 export interface StoredDataset {
@@ -190,20 +190,28 @@ export function appendLines(path: string, lines: readonly object[]): void {
   }
 }
 
-/** Keeps the lines up to a step: what a resumed run will write again must not stand there twice. */
-export function truncateLines(path: string, step: number): void {
+/**
+ * Keeps the lines up to a step: what a resumed run will write again must not stand there twice.
+ *
+ * @param isKept false: this line too will be written again, although its step is done
+ */
+export function truncateLines<T extends { step: number }>(
+  path: string,
+  step: number,
+  isKept: (entry: T) => boolean = () => true,
+): void {
   if (!existsSync(path)) {
     return;
   }
   const kept: string[] = [];
   for (const line of readFileSync(path, 'utf8').split('\n')) {
-    let entry: StepStats;
+    let entry: T;
     try {
       entry = JSON.parse(line);
     } catch {
       break; // the end of a file, or a line cut off by a kill
     }
-    if (entry.step > step) {
+    if (entry.step > step || !isKept(entry)) {
       break;
     }
     kept.push(line);
