@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { thinned } from '../src/report/data.js';
 import { embeddedJson, page } from '../src/report/page.js';
+import { thinned } from '../src/report/reader.js';
 import { calibrationError, reliability } from '../src/report/reliability.js';
 import { advantageShares } from '../src/run/advantage-share.js';
 
@@ -32,10 +32,13 @@ test('reliability: bins, their accuracy, and the calibration error', () => {
   assert.is(calibrationError(reliability([])), 0);
 });
 
-test('thinning keeps the ends, the limit, and evaluated steps', () => {
+test('thinning keeps the ends, the limit, evaluated steps, and what it showed of a shorter list', () => {
   const values = Array.from({ length: 1000 }, (_, step) => ({ step, ...(step === 333 && { eval_accuracy: 0.5 }) }));
   const thin = thinned(values, 50);
-  assert.is(thin.length, 50);
+  assert.ok(thin.length > 25 && thin.length <= 50, String(thin.length));
+  const shorter = thinned(values.slice(0, 990), 50).slice(0, -2);
+  assert.ok(shorter.length > 25);
+  assert.equal(thin.slice(0, shorter.length), shorter);
   assert.equal([thin[0]?.step, thin.at(-1)?.step], [0, 999]);
   assert.ok(thin.some(({ step }) => step === 333));
   assert.is(thinned(values.slice(0, 3), 50).length, 3);
@@ -50,7 +53,23 @@ test('what a clip or a model says ends no script and is no markup', () => {
   assert.not.match(html, /<script>alert/);
   assert.match(policy, /default-src 'none'; script-src 'sha256-/);
   assert.not.match(policy, /unsafe/);
-  assert.match(page({ name: 'x' }, true).policy, /connect-src 'self'/);
+  assert.match(page({ name: 'x' }, 'tag').policy, /connect-src 'self'/);
+});
+
+test('the bundle in pages is of the sources as they are, typed for its own surroundings', async () => {
+  const { bundleWeb } = await import(new URL('../tools/web.mjs', import.meta.url).href);
+  const { script, style } = await bundleWeb();
+  const { html } = page({ name: 'x' });
+  const hint = 'dist/web is out of date: npm run build:web';
+  assert.ok(html.includes(`<script>${script}</script>`), hint);
+  assert.ok(html.includes(`<style>${style}</style>`), hint);
+  for (const name of ['preact', 'uplot', '@tanstack/table-core']) {
+    assert.match(
+      script,
+      new RegExp(`/\\*! ${name} [\\d.]+\\n[^*]*Permission is hereby granted`),
+      `the licence of ${name}`,
+    );
+  }
 });
 
 test.run();

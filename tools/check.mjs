@@ -38,7 +38,13 @@ const steps = [
     command: clangFormat(),
     args: [...(write ? ['-i'] : ['--dry-run', '-Werror']), ...nativeFiles()],
   },
-  ...(write ? [] : [{ name: 'tsc', command: bin('tsc'), args: ['--noEmit', '-p', 'tsconfig.json'] }]),
+  ...(write
+    ? []
+    : ['tsconfig.json', 'web/tsconfig.json'].map((project) => ({
+        name: `tsc ${project}`,
+        command: bin('tsc'),
+        args: ['--noEmit', '-p', project],
+      }))),
 ];
 
 const failed = [];

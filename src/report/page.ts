@@ -1,13 +1,9 @@
 /** The page: one file with everything in it. What it shows is data, never markup. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 
-const require = createRequire(import.meta.url);
-const web = (name: string) => readFileSync(new URL(`../../web/${name}`, import.meta.url), 'utf8');
-const library = (name: string, file: string) =>
-  readFileSync(join(dirname(require.resolve(`${name}/package.json`)), file), 'utf8');
+/** What tools/web.mjs made of web/. */
+const bundled = (name: string) => readFileSync(new URL(`../../dist/web/${name}`, import.meta.url), 'utf8');
 const hash = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
 /** JSON that no HTML parser can take for markup. */
@@ -24,28 +20,23 @@ export interface Page {
   policy: string;
 }
 
-/** @param live the page listens for events at ./events */
-export function page(data: { name: string }, live = false): Page {
-  const uplot = dirname(require.resolve('uplot'));
-  const script = [
-    readFileSync(join(uplot, 'uPlot.iife.min.js'), 'utf8'),
-    library('@tanstack/table-core', 'build/umd/index.production.js'),
-    web('report.js'),
-  ].join('\n;\n');
-  const style = [readFileSync(join(uplot, 'uPlot.min.css'), 'utf8'), web('report.css')].join('\n');
+/** @param live the tag of the data, where the page listens for what comes after it at ./events */
+export function page(data: { name: string }, live: string | null = null): Page {
+  const script = bundled('report.js');
+  const style = bundled('report.css');
   const policy = [
     "default-src 'none'",
     `script-src ${hash(script)}`,
     `style-src ${hash(style)}`,
     'media-src data:',
     'img-src data:',
-    `connect-src ${live ? "'self'" : "'none'"}`,
+    `connect-src ${live === null ? "'none'" : "'self'"}`,
     "base-uri 'none'",
     "form-action 'none'",
   ].join('; ');
   const title = data.name.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
   const html = `<!doctype html>
-<html lang="en"${live ? ' data-live' : ''}>
+<html lang="en"${live === null ? '' : ` data-live="${live}"`}>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="${policy}">

@@ -1,15 +1,6 @@
 /** Calibration: is what the policy calls 80% probable right in 80% of the cases? */
 import type { Prediction } from '../types.js';
-
-export interface ReliabilityBin {
-  from: number;
-  to: number;
-  n: number;
-  /** Mean probability of the most probable label; null for an empty bin. */
-  confidence: number | null;
-  /** Share of clips of which that label is the right one. */
-  accuracy: number | null;
-}
+import type { ReliabilityBin } from './run-data.js';
 
 const BINS = 10;
 

@@ -1,8 +1,8 @@
 /** report.html of a run. */
 import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '../run/files.js';
-import { readRun } from './data.js';
 import { page } from './page.js';
+import { readRun } from './reader.js';
 
 /** Writes RUN/report.html and returns its path. @throws VoiceGrpoError E_DATA for a folder that is no run */
 export function writeReport(run: string): string {

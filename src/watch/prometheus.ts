@@ -1,5 +1,5 @@
 /** The newest numbers of a run in Prometheus' text format, version 0.0.4. */
-import type { RunData } from '../report/data.js';
+import type { RunData } from '../report/run-data.js';
 
 /** Metric names of the run become voicegrpo_<name>, with what Prometheus does not allow as '_'. */
 export function prometheusText({ name, state, metrics }: Pick<RunData, 'name' | 'state' | 'metrics'>): string {

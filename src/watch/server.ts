@@ -2,30 +2,23 @@
  * Serves one run on the loopback: its page, its events and its numbers. There are three addresses and no files, so no path leads
  * anywhere else.
  *
- * An event is the whole state of the page with a tag of the files it was read from as its id. A viewer that comes back with the newest
- * tag gets nothing again; one with any other tag (the run was resumed and its files cut, or this server was restarted) gets the state.
+ * An event is what changed in the page, and its id a tag of the files that the page was read from. The page has the tag of the state
+ * in it and asks for what came after that; a viewer that was away says the last tag it knows. Both get the changes since then, and the
+ * whole state where this server does not know that tag (it was started anew, or it is too long ago).
  */
-import { statSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { problem } from '../errors.js';
-import { type RunData, readRun, waitingRun } from '../report/data.js';
-import { embeddedJson, page } from '../report/page.js';
+import { page } from '../report/page.js';
+import { RunReader, runTag, waitingRun } from '../report/reader.js';
 import { isRun } from '../run/folder.js';
 import { ApiError } from '../server/api-error.js';
 import { hostCheck, inUrl } from '../server/host-check.js';
 import { MAX_HEAD, parseErrorAnswer, rawAnswer } from '../server/parse-errors.js';
+import { StateHistory } from './history.js';
 import { prometheusText } from './prometheus.js';
 
-const FILES = [
-  'config.json',
-  'metrics.jsonl',
-  'evaluations.jsonl',
-  'completions.jsonl',
-  'influence.json',
-  'evaluation.json',
-];
 const MAX_VIEWERS = 32;
 /** Unsent bytes at which a viewer that does not read is dropped. */
 const MAX_BACKLOG = 16e6;
@@ -46,38 +39,31 @@ export interface RunningWatch extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-/** Changes with every write, cut and replacement of the run's files. */
-export function runTag(run: string): string {
-  return FILES.map((name) => {
-    try {
-      const { ino, size, mtimeMs } = statSync(join(run, name));
-      return `${ino.toString(36)}.${size.toString(36)}.${Math.round(mtimeMs).toString(36)}`;
-    } catch {
-      return '-';
-    }
-  }).join('_');
-}
-
 /** @throws VoiceGrpoError E_CONFIG for an address that cannot be listened on */
 export async function watchRun({ run, port, host = '127.0.0.1', interval = 500 }: WatchOptions): Promise<RunningWatch> {
   const path = resolve(run);
   const checkHost = hostCheck(host);
   const viewers = new Set<ServerResponse>();
-  let current: { tag: string; data: RunData } = { tag: '', data: waitingRun(path) };
+  const reader = new RunReader(path);
+  const history = new StateHistory('', waitingRun(path));
 
-  const refresh = (): boolean => {
+  /** The event of what changed; null: nothing did, or a file is in the middle of being written and is looked at again. */
+  const refresh = (): string | null => {
     const tag = runTag(path);
-    if (tag === current.tag) return false;
+    if (tag === history.tag) return null;
     try {
-      current = { tag, data: isRun(path) ? readRun(path) : waitingRun(path) };
-      return true;
+      return history.advance(tag, isRun(path) ? reader.read() : waitingRun(path));
     } catch {
-      return false; // in the middle of being written: looked at again
+      return null;
     }
   };
-  const send = (viewer: ServerResponse) => {
+  const send = (viewer: ServerResponse, events: string) => {
     if (viewer.writableLength > MAX_BACKLOG) viewer.destroy();
-    else viewer.write(`id: ${current.tag}\nevent: state\ndata: ${embeddedJson(current.data)}\n\n`);
+    else if (events !== '') viewer.write(events);
+  };
+  const sendChanges = () => {
+    const event = refresh();
+    if (event !== null) for (const viewer of viewers) send(viewer, event);
   };
 
   const answer = (request: IncomingMessage, response: ServerResponse): unknown => {
@@ -101,16 +87,17 @@ export async function watchRun({ run, port, host = '127.0.0.1', interval = 500 }
       });
       response.end(request.method === 'HEAD' ? undefined : body);
     };
-    refresh();
-    switch (request.url) {
+    sendChanges();
+    const [, target = request.url, after] = /^(\/events)\?after=([\w.-]+)$/.exec(request.url ?? '') ?? [];
+    switch (target) {
       case '/': {
-        const { html, policy } = page(current.data, true);
+        const { html, policy } = page(history.data, history.tag);
         return whole('text/html; charset=utf-8', html, {
           'content-security-policy': `${policy}; frame-ancestors 'none'`,
         });
       }
       case '/metrics':
-        return whole('text/plain; version=0.0.4; charset=utf-8', prometheusText(current.data));
+        return whole('text/plain; version=0.0.4; charset=utf-8', prometheusText(history.data));
       case '/events': {
         if (viewers.size >= MAX_VIEWERS) {
           throw new ApiError(503, `${MAX_VIEWERS} viewers are watching already.`, { code: 'too_many_viewers' });
@@ -123,7 +110,8 @@ export async function watchRun({ run, port, host = '127.0.0.1', interval = 500 }
         response.write('retry: 1000\n\n');
         viewers.add(response);
         response.on('close', () => viewers.delete(response));
-        if (request.headers['last-event-id'] !== current.tag) send(response);
+        // The address is that of the page as it was loaded; a browser that comes back says the newest tag besides.
+        send(response, history.since(request.headers['last-event-id']?.toString() ?? after));
         return;
       }
       default:
@@ -173,9 +161,7 @@ export async function watchRun({ run, port, host = '127.0.0.1', interval = 500 }
     );
     server.listen(port, host, done);
   });
-  const look = setInterval(() => {
-    if (refresh()) for (const viewer of viewers) send(viewer);
-  }, interval);
+  const look = setInterval(sendChanges, interval);
   const beat = setInterval(() => {
     for (const viewer of viewers) viewer.write(': alive\n\n');
   }, HEARTBEAT_MS);

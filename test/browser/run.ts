@@ -1,5 +1,5 @@
 // `npm run test:browser`: the pages in a real headless Chromium. VOICEGRPO_CHROMIUM names another one; SCREENSHOTS a folder for pictures.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -22,6 +22,7 @@ if (chromium === undefined) {
   console.error('No Chromium was found: apt-get install chromium, or name one in VOICEGRPO_CHROMIUM.');
   process.exit(1);
 }
+execFileSync(process.execPath, ['tools/web.mjs'], { cwd: root, stdio: 'inherit' }); // the sources as they are
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const work = mkdtempSync(join(tmpdir(), 'voicegrpo-browser-'));
 const run = join(work, 'tiny');

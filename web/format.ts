@@ -1,0 +1,16 @@
+/** Numbers as a page shows them; '–' where there is none. */
+
+export function percent(value: number | null | undefined): string {
+  return value == null ? '–' : `${(100 * value).toFixed(1)}%`;
+}
+
+/** As many digits as say something: 4731, 6.41, 0.083, 2.0e-6. */
+export function number(value: number | null | undefined): string {
+  if (value == null || Number.isNaN(value)) return '–';
+  const size = Math.abs(value);
+  if (size === 0) return '0';
+  if (Number.isInteger(value) && size < 1e6) return String(value);
+  if (size >= 1000) return value.toFixed(0);
+  if (size >= 1) return value.toFixed(2);
+  return size >= 0.001 ? value.toFixed(3) : value.toExponential(1);
+}
