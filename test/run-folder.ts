@@ -23,14 +23,25 @@ export function evaluationOf(accuracy: number): Evaluation {
   return { n: 10, accuracy, macro_f1: accuracy, reward: accuracy, labels: LABELS, confusion, predictions };
 }
 
-export function makeRun(path: string, settings: Record<string, unknown> = {}, manifest: object = {}): void {
+/** @param sounds recordings of the first held-out clips */
+export function makeRun(
+  path: string,
+  settings: Record<string, unknown> = {},
+  manifest: object = {},
+  sounds: readonly string[] = [],
+): void {
   const flags = Object.entries({ 'output.dir': path, ...settings });
   const loaded = loadConfig(
     'tiny',
     flags.map(([setting, value]) => ({ flag: `--${setting}`, path: setting, value })),
   );
   const heldOut = evaluationOf(1).predictions.map(
-    ({ id, label }, i): TranscribedClip => ({ id, label, file: join(path, `${id}.ogg`), transcript: `spoken ${i}` }),
+    ({ id, label }, i): TranscribedClip => ({
+      id,
+      label,
+      file: sounds[i] ?? join(path, `${id}.ogg`),
+      transcript: `spoken ${i}`,
+    }),
   );
   const dataset = { labels: LABELS, train: [], heldOut, unheard: [] };
   createRun(runFolder(path), { loaded, manifest: { device: 'cpu', ...manifest }, dataset });

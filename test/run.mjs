@@ -1,4 +1,4 @@
-// Runs every test: `npm test [-- FILTER]`. FILTER is part of a file's name.
+// Runs every test: `npm test [-- FILTER]`. FILTER is part of a file's name. `npm run test:browser [-- FILTER]` runs those in a browser.
 //
 // uvu alone can exit 0 when a hook threw, when .run() is missing or when a suite never ran. So each file runs in a process of
 // its own and must close with uvu's totals; passed + skipped must be the total; each skip must name its reason on a line
@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { findChromium, HOW_TO_RUN } from './browser/chromium.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const LIMIT_MS = 15 * 60 * 1000;
@@ -58,17 +59,23 @@ function nativeTotals({ output }) {
   return { total: passed + failed + skipped, passed, skipped };
 }
 
-const filter = process.argv[2] ?? '';
+const inBrowser = process.argv.includes('--browser');
+const filter = process.argv.slice(2).find((word) => word !== '--browser') ?? '';
+if (inBrowser && !findChromium()) {
+  console.error(`No Chromium was found: ${HOW_TO_RUN}`);
+  process.exit(1);
+}
+const nativeTests = {
+  name: 'native-tests',
+  command: path.join(root, 'build', 'Release', process.platform === 'win32' ? 'native-tests.exe' : 'native-tests'),
+  args: [],
+  totals: nativeTotals,
+};
 const jobs = [
-  {
-    name: 'native-tests',
-    command: path.join(root, 'build', 'Release', process.platform === 'win32' ? 'native-tests.exe' : 'native-tests'),
-    args: [],
-    totals: nativeTotals,
-  },
+  ...(inBrowser ? [] : [nativeTests]),
   ...readdirSync(path.join(root, 'test'), { recursive: true })
     .map(String)
-    .filter((file) => file.endsWith('.test.ts'))
+    .filter((file) => file.endsWith(inBrowser ? '.browser.ts' : '.test.ts'))
     .sort()
     .map((file) => ({
       name: `test/${file}`,
@@ -113,7 +120,7 @@ if (jobs.length === 0) {
   complaints.push(`no test file has '${filter}' in its name`);
   failed += 1;
 }
-if (filter === '') {
+if (filter === '' && !inBrowser) {
   const { minimum } = JSON.parse(readFileSync(path.join(root, 'test', 'minimum.json'), 'utf8'));
   if (passed + skipped < minimum) {
     complaints.push(`${passed + skipped} tests ran, at least ${minimum} are expected (test/minimum.json)`);
@@ -121,6 +128,9 @@ if (filter === '') {
   }
 }
 for (const complaint of complaints) console.log(`FAIL ${complaint}`);
-console.log('skipped: the pages in a browser; npm run test:browser opens them in Chromium');
+if (!inBrowser) {
+  const how = findChromium() ? 'npm run test:browser' : `no Chromium was found; ${HOW_TO_RUN}`;
+  console.log(`skipped: the tests in a browser: ${how}`);
+}
 console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exitCode = failed === 0 ? 0 : 1;
