@@ -4,6 +4,7 @@ import { embeddedJson, page } from '../src/report/page.js';
 import { thinned } from '../src/report/reader.js';
 import { calibrationError, reliability } from '../src/report/reliability.js';
 import { advantageShares } from '../src/run/advantage-share.js';
+import { number, percent, ticks } from '../web/format.js';
 
 const rewards = [
   { name: 'a', weight: 2, rampSteps: 0 },
@@ -42,6 +43,17 @@ test('thinning keeps the ends, the limit, evaluated steps, and what it showed of
   assert.equal([thin[0]?.step, thin.at(-1)?.step], [0, 999]);
   assert.ok(thin.some(({ step }) => step === 333));
   assert.is(thinned(values.slice(0, 3), 50).length, 3);
+});
+
+test('marks of an axis have the decimals of their distance', () => {
+  assert.equal(ticks([0, 0.25, 0.5], 0.25), ['0.00', '0.25', '0.50']);
+  assert.equal(ticks([0, 0.1, 0.2, 0.30000000000000004], 0.1), ['0.0', '0.1', '0.2', '0.3']);
+  assert.equal(ticks([-2, 0, 2], 2), ['-2', '0', '2']);
+  assert.equal(ticks([0, 5e-7, 1e-6], 5e-7), ['0', '5.0e-7', '1.0e-6']);
+  assert.equal(
+    [number(0.0834), number(6.4149), number(12), number(null), percent(0.403)],
+    ['0.083', '6.41', '12', '–', '40.3%'],
+  );
 });
 
 test('what a clip or a model says ends no script and is no markup', () => {

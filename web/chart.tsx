@@ -1,8 +1,10 @@
 /** A chart of one or more curves over the same x, with a legend that shows values, a tip at the pointer, and arrow keys. */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
-import { number } from './format.js';
+import { number, ticks } from './format.js';
 
+/** Distances between marks of an axis that counts. */
+const WHOLE_STEPS = [1, 10, 100, 1000, 1e4, 1e5, 1e6].flatMap((unit) => [unit, 2 * unit, 5 * unit]);
 /** Colours of curves, see report.css. */
 const COLOURS = 6;
 
@@ -49,7 +51,6 @@ export function Chart({
       <figcaption>
         <strong>{title}</strong>
         <span class="unit">{unit}</span>
-        {known.length > 0 && <span class="where">{place}</span>}
       </figcaption>
       {known.length === 0 ? (
         <p class="empty">{empty}</p>
@@ -57,6 +58,7 @@ export function Chart({
         <>
           <Plot {...{ title, unit, x, curves: known, range, xName, sync, onPoint: setAt }} />
           <ul class="legend">
+            <li class="where">{place}</li>
             {known.map((curve, i) => (
               <li key={curve.label}>
                 <span class={`swatch c${i % COLOURS}`} />
@@ -216,8 +218,8 @@ function draw(
         y: { range: range ? () => range : around },
       },
       axes: [
-        { ...axis, size: 28 },
-        { ...axis, size: 52, values: (_, ticks) => ticks.map(number) },
+        { ...axis, size: 28, ...(!range && { incrs: WHOLE_STEPS }) },
+        { ...axis, size: 52, values: (_, at, __, ___, distance) => ticks(at, distance) },
       ],
       series: [
         {},

@@ -31,7 +31,7 @@ function Matrix({ title, evaluation: { labels, confusion } }: { title: string; e
             <th scope="col">is \ answered</th>
             {[...labels, 'other'].map((label) => (
               <th scope="col" class="num" key={label}>
-                {label}
+                <span>{label}</span>
               </th>
             ))}
           </tr>

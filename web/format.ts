@@ -14,3 +14,12 @@ export function number(value: number | null | undefined): string {
   if (size >= 1) return value.toFixed(2);
   return size >= 0.001 ? value.toFixed(3) : value.toExponential(1);
 }
+
+/** Marks of an axis, as many decimals as their distance has. */
+export function ticks(values: readonly number[], distance: number): string[] {
+  const largest = Math.max(...values.map(Math.abs));
+  if (largest > 0 && (largest < 0.001 || largest >= 1e5))
+    return values.map((value) => (value === 0 ? '0' : value.toExponential(1)));
+  const decimals = Math.min(6, Number(distance.toPrecision(3)).toString().split('.')[1]?.length ?? 0);
+  return values.map((value) => value.toFixed(decimals));
+}

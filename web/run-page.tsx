@@ -184,6 +184,7 @@ function clipsLead({ clips, clipsTotal, audio }: RunData): string {
 function Clips({ clips, sounds }: Pick<RunData, 'clips' | 'sounds'>) {
   const columns: Column<ClipRow>[] = [
     { key: 'label', title: 'Label', value: (row) => row.label },
+    { key: 'transcript', title: 'Transcript', value: (row) => row.transcript, wide: true },
     { key: 'before', title: 'Before', value: (row) => row.before },
     { key: 'after', title: 'After', value: (row) => row.after },
     {
@@ -193,7 +194,6 @@ function Clips({ clips, sounds }: Pick<RunData, 'clips' | 'sounds'>) {
       cell: (row) => <span class={`mark ${row.right}`}>{row.right}</span>,
     },
     { key: 'probability', title: 'Probability', value: (row) => row.probability, numeric: true },
-    { key: 'transcript', title: 'Transcript', value: (row) => row.transcript, wide: true },
     {
       key: 'audio',
       title: 'Sound',
@@ -227,6 +227,7 @@ function Completions({ rows }: { rows: CompletionRow[] }) {
     { key: 'step', title: 'Step', value: (row) => row.step, numeric: true },
     { key: 'prompt', title: 'Prompt', value: (row) => row.prompt, numeric: true },
     { key: 'label', title: 'Label', value: (row) => row.label },
+    { key: 'transcript', title: 'Transcript', value: (row) => row.transcript, wide: true },
     { key: 'completion', title: 'Completion', value: (row) => row.completion, wide: true },
     { key: 'reward', title: 'Reward', value: (row) => row.reward, numeric: true },
     { key: 'advantage', title: 'Advantage', value: (row) => row.advantage, numeric: true },
@@ -238,7 +239,6 @@ function Completions({ rows }: { rows: CompletionRow[] }) {
         numeric: true,
       }),
     ),
-    { key: 'transcript', title: 'Transcript', value: (row) => row.transcript, wide: true },
   ];
   return (
     <Table
