@@ -51,8 +51,8 @@ test('marks of an axis have the decimals of their distance', () => {
   assert.equal(ticks([-2, 0, 2], 2), ['-2', '0', '2']);
   assert.equal(ticks([0, 5e-7, 1e-6], 5e-7), ['0', '5.0e-7', '1.0e-6']);
   assert.equal(
-    [number(0.0834), number(6.4149), number(12), number(null), percent(0.403)],
-    ['0.083', '6.41', '12', '–', '40.3%'],
+    [number(0.0834), number(6.4149), number(12), number(-5.6e-17), number(2e-6), number(null), percent(0.403)],
+    ['0.083', '6.41', '12', '0', '2.0e-6', '–', '40.3%'],
   );
 });
 

@@ -8,7 +8,7 @@ export function percent(value: number | null | undefined): string {
 export function number(value: number | null | undefined): string {
   if (value == null || Number.isNaN(value)) return '–';
   const size = Math.abs(value);
-  if (size === 0) return '0';
+  if (size < 1e-12) return '0'; // what rounding left of a sum that is zero
   if (Number.isInteger(value) && size < 1e6) return String(value);
   if (size >= 1000) return value.toFixed(0);
   if (size >= 1) return value.toFixed(2);
