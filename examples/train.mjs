@@ -5,6 +5,7 @@ import { train } from 'voicegrpo';
 const training = train({
   config: 'tiny',
   outputDir: process.argv[2] ?? 'runs/example',
+  resume: true, // started again after an interruption, it goes on
   settings: {
     data: { samples_per_dataset: 12, held_out_per_dataset: 4, use_text: true },
     grpo: { max_steps: 4, prompts_per_step: 6 },

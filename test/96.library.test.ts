@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { evaluate, openRun, type TrainEvent, train, VoiceGrpoError } from '../src/index.js';
+import { evaluate, type GivenReward, openRun, type TrainEvent, train, VoiceGrpoError } from '../src/index.js';
+import { runCli } from './cli.js';
+import { fails } from './library.js';
 
 const scratch = mkdtempSync(join(tmpdir(), 'voicegrpo-library-'));
 const home = join(scratch, 'package');
@@ -133,16 +135,6 @@ test('a configuration as an object; the answers of each step come before it, as 
 });
 
 test('errors are VoiceGrpoErrors, from the iteration and from the result', async () => {
-  const fails = async (work: () => Promise<unknown>, code: string, pattern: RegExp) => {
-    try {
-      await work();
-    } catch (error) {
-      assert.ok(error instanceof VoiceGrpoError, String(error));
-      assert.is(error.code, code);
-      return assert.match(error.message, pattern);
-    }
-    assert.unreachable(`no ${code}`);
-  };
   const iterate = async (training: AsyncIterable<TrainEvent>) => {
     for await (const _ of training) {
       // events before the error
@@ -157,6 +149,78 @@ test('errors are VoiceGrpoErrors, from the iteration and from the result', async
   assert.is(({} as Record<string, unknown>).polluted, undefined);
   const signal = AbortSignal.abort();
   await fails(() => train({ config: 'tiny', signal }).result, 'E_ABORTED', /before its first step/);
+});
+
+const quick = {
+  ...settings,
+  grpo: { ...settings.grpo, max_steps: 3 },
+  output: { save_steps: 1 },
+  stopping: { eval_steps: 2, patience: 0 },
+};
+const lowerCase: GivenReward = {
+  name: 'lower',
+  weight: 0.5,
+  reward: ({ completion }) => (/[A-Z]/.test(completion) ? 0 : 1),
+};
+
+/** Lines of a file of a run, without what a clock decides. */
+function linesOf(run: string, name: string): object[] {
+  const lines = readFileSync(join(run, name), 'utf8').trim().split('\n');
+  return lines.map((line) =>
+    Object.fromEntries(Object.entries(JSON.parse(line)).filter(([key]) => !/^(time\/|step_time)/.test(key))),
+  );
+}
+
+test('a training that was left goes on by resume, to the files of one that was not', async () => {
+  const [left, whole] = [join(scratch, 'resumed'), join(scratch, 'unbroken')] as const;
+  const options = { config: 'tiny', settings: quick, rewards: [lowerCase] };
+  await train({ ...options, outputDir: whole }).result;
+  for await (const { type } of train({ ...options, outputDir: left, resume: true })) {
+    if (type === 'step') break; // begun, since no run was there
+  }
+  const training = train({ outputDir: left, resume: true, rewards: [lowerCase], settings: { threads: 1 } });
+  const seen: TrainEvent[] = [];
+  for await (const event of training) seen.push(event);
+  const result = await training.result;
+  assert.equal([result.steps, result.interrupted, result.run], [3, false, left]);
+  assert.ok(seen.some((event) => event.type === 'note' && /^Resumed after step [12] /.test(event.text)));
+  assert.is(seen.find(({ type }) => type === 'begin')?.type, 'begin');
+  for (const name of ['metrics.jsonl', 'completions.jsonl', 'evaluations.jsonl']) {
+    assert.equal(linesOf(left, name), linesOf(whole, name));
+  }
+  const adapter = join('best', 'adapter_model.safetensors');
+  assert.ok(readFileSync(join(left, adapter)).equals(readFileSync(join(whole, adapter))));
+
+  const again = (more: object) => () => train({ outputDir: left, resume: true, rewards: [lowerCase], ...more }).result;
+  await fails(again({ settings: { seed: 7 } }), 'E_CONFIG', /began with.*others for seed/s);
+  await fails(again({ config: 'tiny' }), 'E_CONFIG', /others for .*grpo.max_steps/s);
+  await fails(again({ settings: { threads: -1 } }), 'E_CONFIG', /threads/);
+  await fails(again({ rewards: [] }), 'E_CONFIG', /'lower' \(weight 0.5, ramp_steps 0\).*got none/s);
+  await fails(again({ rewards: [{ ...lowerCase, weight: 2 }] }), 'E_CONFIG', /weight 2/);
+  await fails(again({ outputDir: undefined }), 'E_CONFIG', /outputDir/);
+  const command = await runCli(['train', '--resume', '--output-dir', left]);
+  assert.is(command.code, 2, command.stderr);
+  assert.match(command.stderr, /a script began the run with: 'lower'.*train\(\{ resume: true/s);
+});
+
+test('device says what computes, and the manifest has it', async () => {
+  const outputDir = join(scratch, 'device');
+  const options = { config: 'tiny', settings: quick, outputDir };
+  await fails(() => train({ ...options, device: 'gpu' }).result, 'E_CONFIG', /device/);
+  const before = process.env.VOICEGRPO_CUDA_ADDON;
+  process.env.VOICEGRPO_CUDA_ADDON = join(scratch, 'no-addon.node');
+  try {
+    await fails(() => train({ ...options, device: 'cuda' }).result, 'E_DEVICE', /expected the CUDA addon/);
+    await fails(() => train({ ...options, settings: { ...quick, device: 'cuda' } }).result, 'E_DEVICE', /CUDA addon/);
+    assert.not.ok(existsSync(join(outputDir, 'config.json')));
+    await train({ ...options, settings: { ...quick, device: 'cuda' }, device: 'cpu' }).result;
+    await fails(() => train({ outputDir, resume: true, device: 'cuda:1' }).result, 'E_DEVICE', /CUDA addon/);
+  } finally {
+    if (before === undefined) delete process.env.VOICEGRPO_CUDA_ADDON;
+    else process.env.VOICEGRPO_CUDA_ADDON = before;
+  }
+  const { manifest, loaded } = openRun(outputDir);
+  assert.equal([manifest.device, loaded.config.device, loaded.origins.device], ['cpu', 'cpu', 'flag device']);
 });
 
 test.run();

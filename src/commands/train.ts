@@ -9,25 +9,13 @@ import { findDataset } from '../pipeline/sources.js';
 import { type SuspectCounts, transcribeDataset } from '../pipeline/transcripts.js';
 import { reportObserver } from '../report/observer.js';
 import { loadRewards } from '../rewards/weighted.js';
-import { deviceOfManifest, prepareDevice } from '../run/device.js';
-import {
-  checkNewRun,
-  createRun,
-  differingSettings,
-  FREE_SETTINGS,
-  isRun,
-  openRun,
-  runFolder,
-  type StoredDataset,
-} from '../run/folder.js';
-import { findModels, type ModelContext, type ModelFiles, policyOfRun, threadCount } from '../run/inputs.js';
+import { prepareDevice } from '../run/device.js';
+import { checkNewRun, createRun, isRun, openRun, runFolder, type StoredDataset } from '../run/folder.js';
+import { findModels, threadCount } from '../run/inputs.js';
 import type { Progress } from '../run/progress.js';
+import { checkGivenRewards, modelsOfRun, resumedConfig, suspectOf } from '../run/resume.js';
 import type { Evaluation, StepStats } from '../types.js';
 import { ConfigCommand } from './config-command.js';
-
-/** The value at a dotted path: 'grpo.max_steps'. */
-const settingAt = (config: object, path: string): unknown =>
-  path.split('.').reduce<unknown>((tree, key) => (tree as Record<string, unknown> | undefined)?.[key], config);
 
 export class TrainCommand extends ConfigCommand {
   static override paths = [['train']];
@@ -57,7 +45,9 @@ export class TrainCommand extends ConfigCommand {
     const { config } = loaded;
     const path = config.output.dir ?? `runs/${loaded.name}-${timestamp()}`;
     const resume = this.resume && isRun(runFolder(path).path);
-    if (!resume) {
+    if (resume) {
+      checkGivenRewards(path, openRun(path).manifest, []);
+    } else {
       checkNewRun(path);
     }
 
@@ -67,7 +57,8 @@ export class TrainCommand extends ConfigCommand {
     // What is named wrongly is told before anything large is fetched.
     const fetchModels = resume ? null : await findModels(config, context);
     const fetchDataset = resume ? null : await findDataset(config.data, config.seed, context);
-    const { files, origins } = fetchModels === null ? await modelsOfRun(path, context) : await fetchModels();
+    const { files, origins } =
+      fetchModels === null ? await modelsOfRun(openRun(path).manifest, context) : await fetchModels();
     const threads = threadCount(config);
     const device = prepareDevice(config.device, ['policy', 'whisper'], (line) => progress.line(line));
     const native = loadNative();
@@ -152,39 +143,11 @@ export class TrainCommand extends ConfigCommand {
         next: 'name the folder of the run: --resume --output-dir runs/…',
       });
     }
+    const wanted = () => loadConfig(this.config ?? 'default', settings);
     if (!isRun(runFolder(directory).path)) {
-      return loadConfig(this.config ?? 'default', settings); // killed before the folder was made: begin
+      return wanted(); // killed before the folder was made: begin
     }
-    const stored = openRun(directory).loaded;
-    const free = settings.filter(({ path }) => FREE_SETTINGS.has(path));
-    if (this.config !== undefined || free.length < settings.length) {
-      // Without --config only the flags can differ: the rest is the run's own.
-      const different =
-        this.config === undefined
-          ? settings
-              .filter((setting) => !free.includes(setting))
-              .filter(({ path, value }) => JSON.stringify(value) !== JSON.stringify(settingAt(stored.config, path)))
-              .map(({ path }) => path)
-          : differingSettings(loadConfig(this.config, settings).config, stored.config);
-      if (different.length > 0) {
-        throw problem({
-          code: 'E_CONFIG',
-          expected: 'the settings that the run began with',
-          where: directory,
-          got: `others for ${different.join(', ')}`,
-          next: 'leave these flags out, or begin a new run in another --output-dir',
-        });
-      }
-    }
-    const config = structuredClone(stored.config);
-    config.output.dir = directory;
-    const threads = free.find(({ path }) => path === 'threads')?.value;
-    if (typeof threads === 'number') {
-      config.threads = threads;
-    }
-    const device = free.find(({ path }) => path === 'device')?.value;
-    config.device = typeof device === 'string' ? device : deviceOfManifest(openRun(directory).manifest);
-    return { ...stored, config };
+    return resumedConfig(directory, settings, this.config === undefined ? null : wanted());
   }
 
   private observer(progress: Progress) {
@@ -243,18 +206,6 @@ export class TrainCommand extends ConfigCommand {
       );
     }
   }
-}
-
-/** A run goes on with the file it began with, whatever its name stands for today. Its clips have their transcripts. */
-async function modelsOfRun(path: string, context: ModelContext): Promise<ModelFiles> {
-  const policy = await policyOfRun(openRun(path).manifest, null, context);
-  return { files: { policy, whisper: null }, origins: {} };
-}
-
-/** What the manifest says of suspect transcripts; a run from before they were looked for had none left out. */
-function suspectOf(manifest: Record<string, unknown>): SuspectCounts {
-  const { suspect } = (manifest.data ?? {}) as { suspect?: { dropped: number; held_out: number } };
-  return { dropped: suspect?.dropped ?? 0, heldOut: suspect?.held_out ?? 0 };
 }
 
 /** The scores that --json shows of an evaluation. */

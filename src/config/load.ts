@@ -228,7 +228,8 @@ function overlay(tree: Tree, values: Tree, origins: Record<string, Origin>, orig
   }
 }
 
-function setAt(tree: Tree, path: string, value: unknown): void {
+/** Sets the value at a dotted path: 'grpo.max_steps'. */
+export function setAt(tree: Tree, path: string, value: unknown): void {
   const keys = path.split('.');
   let node = tree;
   for (const key of keys.slice(0, -1)) {
@@ -241,7 +242,7 @@ function setAt(tree: Tree, path: string, value: unknown): void {
   node[keys.at(-1) as string] = value;
 }
 
-function valueAt(tree: Tree, path: string): unknown {
+export function valueAt(tree: Tree, path: string): unknown {
   let value: unknown = tree;
   for (const key of path === '' ? [] : path.split('.')) {
     value = (value as Tree | undefined)?.[key];

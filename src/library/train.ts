@@ -1,6 +1,6 @@
 /** Training from a script: an iteration over typed events, and a result. */
 
-import { type Config, type LoadedConfig, loadConfig, PRESETS } from '../config/load.js';
+import { type Config, type FlagSetting, type LoadedConfig, loadConfig, PRESETS } from '../config/load.js';
 import { LEAVES } from '../config/schema.js';
 import { problem, VoiceGrpoError } from '../errors.js';
 import { type Generated, train as runLoop, type TrainResult } from '../grpo.js';
@@ -13,9 +13,19 @@ import { findDataset } from '../pipeline/sources.js';
 import { transcribeDataset } from '../pipeline/transcripts.js';
 import type { Reward } from '../rewards/index.js';
 import { loadRewards, type WeightedReward } from '../rewards/weighted.js';
-import { checkNewRun, createRun, runFolder } from '../run/folder.js';
-import { findModels, threadCount } from '../run/inputs.js';
+import { prepareDevice } from '../run/device.js';
+import {
+  checkNewRun,
+  createRun,
+  isRun,
+  openRun,
+  type RunFolder,
+  runFolder,
+  type StoredDataset,
+} from '../run/folder.js';
+import { findModels, type ModelFiles, threadCount } from '../run/inputs.js';
 import { Progress } from '../run/progress.js';
+import { checkGivenRewards, modelsOfRun, recordOfGiven, resumedConfig } from '../run/resume.js';
 import type { Evaluation, RewardInput, StepStats } from '../types.js';
 import { asVoiceGrpoError } from './errors.js';
 import { lineStream } from './lines.js';
@@ -38,8 +48,16 @@ export interface TrainOptions {
   config?: string | (Settings & { extends?: string });
   /** Values on top of it. */
   settings?: Settings;
-  /** Folder of the run, which is new or empty. Default: `runs/<config>-<time>`. */
+  /** Folder of the run, which is new or empty unless `resume` is set. Default: `runs/<config>-<time>`. */
   outputDir?: string;
+  /**
+   * Go on with the run in `outputDir` from its newest whole checkpoint, as if it had never stopped; where no run is in it, begin one. What
+   * `config` and `settings` say must be what the run began with, but for threads and device; what they leave out is the run's
+   * own. Rewards given as functions are given again. Default false.
+   */
+  resume?: boolean;
+  /** What computes: 'auto' (a GPU where one can be used), 'cpu', 'cuda', 'cuda:N'. Default: that of the configuration; of a resumed run the kind it began on. */
+  device?: string;
   /** Rewards besides those of the configuration. */
   rewards?: readonly GivenReward[];
   /** Where models and data of the hub come from. Default: what the environment says. */
@@ -151,63 +169,48 @@ async function work(
 ): Promise<TrainedResult> {
   try {
     signal.throwIfAborted();
-    const loaded = configOf(options);
+    const { loaded, run, resume } = planOf(options);
     const { config } = loaded;
-    const stamp = new Date().toISOString().slice(0, 19).replaceAll(':', '').replace('T', '-');
-    const run = options.outputDir ?? config.output.dir ?? `runs/${loaded.name}-${stamp}`;
-    config.output.dir = run;
-    checkNewRun(run);
     const given = (options.rewards ?? []).map(
       ({ name, reward, weight, rampSteps = 0 }): WeightedReward => ({ name, reward, weight, rampSteps, file: null }),
     );
+    if (resume) {
+      checkGivenRewards(run, openRun(run).manifest, given);
+    } else {
+      checkNewRun(run);
+    }
     const rewards = [...(await loadRewards(config.rewards)), ...given];
     const note = (text: string) => emit({ type: 'note', text });
     const progress = new Progress(lineStream(note));
     await using hub = new Hub(options.hub ?? hubEnvironment(), { note });
     const context = { hub, progress, signal };
-    const fetchModels = await findModels(config, context);
-    const fetchDataset = await findDataset(config.data, config.seed, context);
-    const { files, origins } = await fetchModels();
+    // What is named wrongly is told before anything large is fetched.
+    const source = resume
+      ? null
+      : {
+          fetchModels: await findModels(config, context),
+          fetchDataset: await findDataset(config.data, config.seed, context),
+        };
+    const models = source === null ? await modelsOfRun(openRun(run).manifest, context) : await source.fetchModels();
     const threads = threadCount(config);
+    const device = prepareDevice(config.device, ['policy', 'whisper'], note);
     const native = loadNative();
-    using policy = await native.openPolicy(files.policy, { type: config.policy.base_type, threads });
-    const { labels, origin, duplicates: _, ...sides } = await fetchDataset();
-    const { suspect, ...heard } = await transcribeDataset(sides, config, files.whisper, threads, progress, signal);
-    const dataset = { labels, ...heard };
+    using policy = await native.openPolicy(models.files.policy, { type: config.policy.base_type, threads });
     const folder = runFolder(run);
-    const manifest = {
-      versions: { node: process.versions.node, ...native.version() },
-      device: 'cpu',
-      threads,
-      seed: config.seed,
-      files,
-      sha256: {
-        policy: await hashFile(files.policy),
-        whisper: files.whisper === null ? null : await hashFile(files.whisper),
-      },
-      models: origins,
-      data: {
-        source: config.data.source,
-        ...origin,
-        train: dataset.train.length,
-        held_out: dataset.heldOut.length,
-        suspect: { dropped: suspect.dropped, held_out: suspect.heldOut },
-      },
-      /** Rewards that a script gave: no file has them. */
-      given_rewards: given.map(({ name, weight, rampSteps }) => ({ name, weight, ramp_steps: rampSteps })),
-      started: new Date().toISOString(),
-    };
+    const dataset =
+      source === null
+        ? openRun(run).dataset
+        : await begin({ loaded, folder, models, device, given, fetchDataset: source.fetchDataset, progress, signal });
     signal.throwIfAborted();
-    createRun(folder, { loaded, manifest, dataset });
     const { length: heldOut } = dataset.heldOut;
-    emit({ type: 'begin', run, labels, train: dataset.train.length, heldOut, policy: policy.info });
+    emit({ type: 'begin', run, labels: dataset.labels, train: dataset.train.length, heldOut, policy: policy.info });
     const result = await runLoop({
       config,
       policy,
       dataset,
       rewards,
       folder,
-      resume: false,
+      resume,
       signal,
       observer: {
         step: (stats, maxSteps) => emit({ type: 'step', step: stats.step, maxSteps, stats }),
@@ -224,17 +227,88 @@ async function work(
   }
 }
 
-/** @throws VoiceGrpoError E_CONFIG */
-function configOf({ config = 'default', settings = {} }: TrainOptions): LoadedConfig {
-  if (typeof config === 'string') {
-    return loadConfig(config, flagsOf(settings));
+/** Hears the clips and makes the run's folder. */
+async function begin(parts: {
+  loaded: LoadedConfig;
+  folder: RunFolder;
+  models: ModelFiles;
+  device: string;
+  given: readonly WeightedReward[];
+  fetchDataset: Awaited<ReturnType<typeof findDataset>>;
+  progress: Progress;
+  signal: AbortSignal;
+}): Promise<StoredDataset> {
+  const { loaded, folder, models, device, given, fetchDataset, progress, signal } = parts;
+  const { config } = loaded;
+  const { files, origins } = models;
+  const threads = threadCount(config);
+  const { labels, origin, duplicates: _, ...sides } = await fetchDataset();
+  const { suspect, ...heard } = await transcribeDataset(sides, config, files.whisper, threads, progress, signal);
+  const dataset = { labels, ...heard };
+  const manifest = {
+    versions: { node: process.versions.node, ...loadNative().version() },
+    device,
+    threads,
+    seed: config.seed,
+    files,
+    sha256: {
+      policy: await hashFile(files.policy),
+      whisper: files.whisper === null ? null : await hashFile(files.whisper),
+    },
+    models: origins,
+    data: {
+      source: config.data.source,
+      ...origin,
+      train: dataset.train.length,
+      held_out: dataset.heldOut.length,
+      suspect: { dropped: suspect.dropped, held_out: suspect.heldOut },
+    },
+    given_rewards: recordOfGiven(given),
+    started: new Date().toISOString(),
+  };
+  signal.throwIfAborted();
+  createRun(folder, { loaded, manifest, dataset });
+  return dataset;
+}
+
+/** The settings, the folder, and whether a run in it goes on. @throws VoiceGrpoError E_CONFIG */
+function planOf(options: TrainOptions): { loaded: LoadedConfig; run: string; resume: boolean } {
+  const { base, given } = settingsOf(options);
+  const wanted = loadConfig(base ?? 'default', given);
+  const named = options.outputDir ?? wanted.config.output.dir;
+  if (options.resume && named === null) {
+    throw problem({
+      code: 'E_CONFIG',
+      expected: 'outputDir, the folder of a run',
+      where: 'resume',
+      got: 'none',
+      next: "Name it: train({ resume: true, outputDir: 'runs/…' }).",
+    });
   }
-  const { extends: base = 'default', ...values } = config;
-  if (!PRESETS.includes(base)) {
+  if (options.resume && named !== null && isRun(runFolder(named).path)) {
+    return { loaded: resumedConfig(named, given, base === null ? null : wanted), run: named, resume: true };
+  }
+  const stamp = new Date().toISOString().slice(0, 19).replaceAll(':', '').replace('T', '-');
+  const run = named ?? `runs/${wanted.name}-${stamp}`;
+  wanted.config.output.dir = run;
+  return { loaded: wanted, run, resume: false };
+}
+
+/** What the options set, and the preset or file that it stands on; null: they name none. @throws VoiceGrpoError E_CONFIG */
+function settingsOf({ config, settings = {}, device }: TrainOptions): { base: string | null; given: FlagSetting[] } {
+  const own = [
+    ...flagsOf(settings),
+    ...(device === undefined ? [] : [{ flag: 'device', path: 'device', value: device }]),
+  ];
+  if (config === undefined || typeof config === 'string') {
+    return { base: config ?? null, given: own };
+  }
+  const { extends: base, ...values } = config;
+  if (base !== undefined && !PRESETS.includes(base)) {
     const expected = `one of ${PRESETS.join(', ')}`;
     throw problem({ code: 'E_CONFIG', expected, where: 'config.extends', got: `'${base}'`, next: 'Name a preset.' });
   }
-  return loadConfig(base, [...flagsOf(values, 'config'), ...flagsOf(settings)]);
+  return { base: base ?? null, given: [...flagsOf(values, 'config'), ...own] };
 }
 
 function answersOf({ groups, inputs, scored, advantages }: Generated): TrainAnswer[] {
@@ -253,8 +327,8 @@ function answersOf({ groups, inputs, scored, advantages }: Generated): TrainAnsw
 }
 
 /** Settings as the flags that would set them. @throws VoiceGrpoError E_CONFIG for what is no section */
-function flagsOf(settings: Settings, from = 'settings'): { flag: string; path: string; value: unknown }[] {
-  const found: { flag: string; path: string; value: unknown }[] = [];
+function flagsOf(settings: Settings, from = 'settings'): FlagSetting[] {
+  const found: FlagSetting[] = [];
   const walk = (value: unknown, path: string) => {
     if (path.split('.').includes('__proto__')) {
       throw problem({ code: 'E_CONFIG', expected: 'settings', where: path, got: 'a prototype', next: 'Leave it out.' });
