@@ -88,8 +88,9 @@ class NoSpeechProbability {
     double probability_ = 0;
 };
 
-// The encoder's memory goes back to the system as soon as it has been used: with the base model 16 MB of the
-// convolutions before the first layer, and 35 MB of the layers, which whisper.cpp would keep while it decodes.
+// The encoder's memory goes back to the system as soon as it has been used: that of the convolutions before the first
+// layer, that of the layers once the decoder has run. whisper.cpp would keep both while it decodes
+// (docs/benchmarks.md).
 class EncoderMemory {
   public:
     // A state that is freed before must not be stopped any more.
